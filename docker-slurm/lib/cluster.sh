@@ -1,0 +1,75 @@
+# shellcheck shell=bash
+# The containers of one cluster: started, compared with what was asked, waited for.
+
+services() {
+    [[ $ACCOUNTING == none ]] || printf '%s\n' db slurmdbd
+    printf '%s\n' slurmctld login "${NODES[@]}"
+}
+
+export_settings() {
+    export DOCKER_SLURM_IMAGE=$IMAGE DOCKER_SLURM_RELEASE=$RELEASE
+    export DOCKER_SLURM_ACCOUNTING=$ACCOUNTING
+    export DOCKER_SLURM_MAX_ARRAY_SIZE=$MAX_ARRAY_SIZE
+    export DOCKER_SLURM_CRED_EXPIRE=$CRED_EXPIRE
+    DOCKER_SLURM_SPEC=$(printf '%s\n' "$IMAGE" "$RELEASE" "$ACCOUNTING" "$MAX_ARRAY_SIZE" "$CRED_EXPIRE" \
+        "$(checksum "$HERE/compose.yaml")" | sha256sum | cut -c 1-12)
+    export DOCKER_SLURM_SPEC
+}
+
+# Asking compose whether anything changed takes seconds, asking docker does not.
+as_wanted() {
+    local wanted running
+    wanted=$(services | sed "s/^/$NAME-/" | sort)
+    running=$(docker ps --filter "label=com.docker.compose.project=$NAME" --filter status=running --format '{{.Names}}' | sort)
+    [[ $wanted == "$running" ]] || return 1
+    docker exec "$NAME-login" printenv DOCKER_SLURM_SPEC 2>/dev/null | grep -qx "$DOCKER_SLURM_SPEC"
+}
+
+unpause_all() {
+    docker ps -q --filter "label=com.docker.compose.project=$NAME" --filter status=paused \
+        | xargs -r docker unpause >/dev/null
+}
+
+# Compose keeps services that it was not asked for.
+remove_unwanted() {
+    [[ $ACCOUNTING == none ]] || return 0
+    docker rm -f "$NAME-slurmdbd" "$NAME-db" >/dev/null 2>&1 || true
+}
+
+start_containers() {
+    local wanted
+    mapfile -t wanted < <(services)
+    remove_unwanted
+    say "starting ${#wanted[@]} containers of '$NAME' (Slurm $RELEASE)"
+    compose up --detach --no-build --remove-orphans "${wanted[@]}" >"$CACHE/compose-$NAME.log" 2>&1 && return
+    tail -n 15 "$CACHE/compose-$NAME.log" >&2
+    fail "compose failed; its output is in $CACHE/compose-$NAME.log"
+}
+
+# The end of the log of every container that is not up and healthy.
+show_unhealthy() {
+    local name status
+    docker ps -a --filter "label=com.docker.compose.project=$NAME" --format '{{.Names}}\t{{.Status}}' \
+        | while IFS=$'\t' read -r name status; do
+            case $status in
+                Up*\(healthy\)) continue ;;
+            esac
+            printf '%s is "%s". The end of its log:\n' "$name" "$status" >&2
+            docker logs --tail 12 "$name" 2>&1 | sed 's/^/    /' >&2
+        done
+}
+
+wait_for_cluster() {
+    local seconds=${DOCKER_SLURM_TIMEOUT:-120} missing
+    missing=$(docker exec "$NAME-login" wait-for-cluster "$seconds" 2>&1) && return
+    show_unhealthy
+    printf '%s\n' "$missing" | sed 's/^/docker-slurm: /' >&2
+    fail "the cluster was not ready within $seconds s (DOCKER_SLURM_TIMEOUT); 'docker logs $NAME-slurmctld' says more, '${0%/*}/down --volumes' starts afresh"
+}
+
+start_cluster() {
+    export_settings
+    unpause_all
+    as_wanted || start_containers
+    wait_for_cluster
+}

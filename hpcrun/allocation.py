@@ -1,0 +1,66 @@
+"""What the cluster gave this process, read from its environment.
+
+The rules for Slurm are those of its sbatch manual, OUTPUT ENVIRONMENT VARIABLES, and of its page on heterogeneous
+jobs: the names without a suffix describe component 0, ``…_HET_GROUP_n`` the others.
+"""
+
+from __future__ import annotations
+
+from hpcrun.hostlist import expand
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Allocation:
+    """Where a process is.
+
+    `job` is the id by which one addresses it (of the array or of the het job's leader), `task` the array index or
+    None, `raw_job` the plain number of this element, `node` this node, `nodes` the nodes of component 0 in Slurm's
+    order, `components` the nodes of every component (one where the job is not heterogeneous).
+    """
+
+    __slots__ = ("cluster", "components", "job", "node", "nodes", "raw_job", "restarts", "task")
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        job: str,
+        raw_job: str,
+        task: int | None,
+        node: str,
+        components: tuple[tuple[str, ...], ...],
+        restarts: int = 0,
+    ) -> None:
+        self.cluster, self.job, self.raw_job, self.task, self.node = cluster, job, raw_job, task, node
+        self.components, self.nodes, self.restarts = components, components[0], restarts
+
+
+def from_slurm(environ: Mapping[str, str]) -> Allocation:
+    """The allocation of a process inside a Slurm job.
+
+    Raises KeyError where the process is in none (no ``SLURM_JOB_ID``).
+    """
+    raw = environ["SLURM_JOB_ID"]
+    task = environ.get("SLURM_ARRAY_TASK_ID")
+    size = int(environ.get("SLURM_HET_SIZE", "1"))
+    lists = [environ.get(f"SLURM_JOB_NODELIST_HET_GROUP_{group}", "") for group in range(size)]
+    if not lists[0]:
+        lists[0] = environ.get("SLURM_JOB_NODELIST", "")
+    components = tuple(tuple(expand(text)) for text in lists)
+    return Allocation(
+        cluster="slurm",
+        job=environ.get("SLURM_ARRAY_JOB_ID") or environ.get("SLURM_JOB_ID_HET_GROUP_0") or raw,
+        raw_job=raw,
+        task=int(task) if task is not None else None,
+        node=environ.get("SLURMD_NODENAME") or (components[0][0] if components[0] else ""),
+        components=components,
+        restarts=int(environ.get("SLURM_RESTART_COUNT", "0")),
+    )
+
+
+def on_this_machine(node: str, job: str, shard: int) -> Allocation:
+    """The allocation of a shard that the local cluster runs on the machine `node`."""
+    return Allocation(cluster="local", job=job, raw_job=job, task=shard, node=node, components=((node,),))

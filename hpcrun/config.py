@@ -1,0 +1,177 @@
+"""Settings of the site, the user and the project: hpcrun.toml and HPCRUN_* variables.
+
+Later ones win: /etc/hpcrun/hpcrun.toml, ~/.config/hpcrun/hpcrun.toml, the nearest hpcrun.toml at or above the working
+directory, then the environment (HPCRUN_HOME, HPCRUN_CLUSTER, HPCRUN_NODE_PYTHON, HPCRUN_TEMPLATES).
+docs/settings.md is the reference.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BeforeValidator, Field
+
+from hpcrun import quantity
+from hpcrun.errors import ConfigError, SpecError
+from hpcrun.fields import Path, Place, Source, canonical, snake, validated
+from hpcrun.spec import ABSENT, SPELLINGS, RunSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SITE_FILE = "/etc/hpcrun/hpcrun.toml"
+PROJECT_FILE = "hpcrun.toml"
+_ENVIRON = {"home": "HPCRUN_HOME", "cluster": "HPCRUN_CLUSTER", "node_python": "HPCRUN_NODE_PYTHON", "templates": "HPCRUN_TEMPLATES"}  # fmt: skip
+
+
+class _Table(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class NodePool(_Table):
+    """Where a process runs: one ``[node_pools.NAME]``."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    reservation: str | None = None
+
+
+class Machine(_Table):
+    """How much a process gets: one ``[machines.NAME]``."""
+
+    cpus: Annotated[int, Field(strict=True, ge=1)] = 1
+    memory: Annotated[int, BeforeValidator(quantity.memory)] | None = None
+    gpus: int = 0
+
+
+# Sylphx's tiers (its documentation, Machine Tiers). Slurm allots whole CPUs, so those below one get one.
+TIERS = {
+    "nano": Machine(cpus=1, memory=256),
+    "micro": Machine(cpus=1, memory=512),
+    "small": Machine(cpus=1, memory=1024),
+    "standard": Machine(cpus=1, memory=2048),
+    "large": Machine(cpus=2, memory=4096),
+    "xlarge": Machine(cpus=4, memory=8192),
+    "2xlarge": Machine(cpus=8, memory=16384),
+    "mem-2xlarge": Machine(cpus=4, memory=32768),
+}
+
+
+class Config(_Table):
+    """All settings, decided."""
+
+    home: str = "~/.hpcrun"
+    """Where run folders are; on a file system that the nodes share."""
+    cluster: Literal["auto", "slurm", "local"] = "auto"
+    node_python: str = "python3"
+    """The Python 3.9 or newer that nodes start; an absolute path where PATH does not find one."""
+    templates: str | None = None
+    """A folder whose templates replace those of the package, file by file."""
+    prologue: str = ""
+    """Shell code that runs in every batch script before the program."""
+    grace: Annotated[float, BeforeValidator(quantity.duration)] = 10.0
+    """Seconds between SIGTERM and SIGKILL where the runtime itself ends a program."""
+    defaults: dict[str, Any] = {}
+    """Fields of a spec that does not say otherwise."""
+    node_pools: dict[str, NodePool] = {}
+    machines: dict[str, Machine] = {}
+    places: dict[Path, Place] = Field({}, exclude=True)
+    """Where each default stands, for errors."""
+
+    def default_fields(self) -> Source:
+        """The fields of a spec that the settings give, with their places."""
+        prefix = ("defaults",)
+        places = {path[1:]: place for path, place in self.places.items() if path[:1] == prefix}
+        return Source(dict(self.defaults), places)
+
+
+def load(environ: Mapping[str, str], cwd: str) -> Config:
+    """The settings that hold in the directory `cwd`.
+
+    Raises ConfigError with file, line and field.
+    """
+    found = Source({}, {})
+    try:
+        for path in _files(environ, cwd):
+            found = found.under(_read(path))
+        found = found.under(_from_environ(environ))
+        checked = canonical(found, [name for name in Config.model_fields if name != "places"], {}, {})
+        config = validated(Config, checked)
+        canonical(config.model_copy(update={"places": found.places}).default_fields(), list(RunSpec.model_fields), SPELLINGS, ABSENT)
+    except SpecError as error:
+        raise ConfigError(error.problem, file=error.file, line=error.line, field=error.field) from error
+    home = os.path.abspath(_home(config.home, environ))
+    if any(ord(char) < 32 or char == "\x7f" for char in home):
+        raise ConfigError(f"found a control character in {home!r}, wanted a plain path: Slurm cannot name it", field="home")
+    return config.model_copy(update={"home": home, "machines": {**TIERS, **config.machines}, "places": found.places})
+
+
+def _home(text: str, environ: Mapping[str, str]) -> str:
+    if text == "~" or text.startswith("~/"):
+        return environ.get("HOME", os.path.expanduser("~")) + text[1:]
+    return os.path.expanduser(text)
+
+
+def _files(environ: Mapping[str, str], cwd: str) -> list[str]:
+    user = environ.get("XDG_CONFIG_HOME") or _home("~/.config", environ)
+    named = environ.get("HPCRUN_CONFIG")
+    candidates = [SITE_FILE, os.path.join(user, "hpcrun", "hpcrun.toml"), _nearest(cwd)]
+    return [path for path in candidates if path and os.path.exists(path)] + ([named] if named else [])
+
+
+def _nearest(cwd: str) -> str | None:
+    folder = os.path.abspath(cwd)
+    while True:
+        path = os.path.join(folder, PROJECT_FILE)
+        if os.path.exists(path):
+            return path
+        if folder == os.path.dirname(folder):
+            return None
+        folder = os.path.dirname(folder)
+
+
+def _read(path: str) -> Source:
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings: {error.strerror}", file=path) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("found bytes that are not UTF-8, wanted a TOML file", file=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}", file=path) from error
+    return Source(values, {(): Place(path), **_places(text, path)})
+
+
+def _places(text: str, path: str) -> dict[Path, Place]:
+    """The line of each ``[table]`` and ``key =``; TOML's parser in the standard library does not tell."""
+    found: dict[Path, Place] = {}
+    table: Path = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        head = line.strip()
+        if head.startswith("[") and "]" in head:
+            table = tuple(part.strip().strip("\"'") for part in head.strip("[]").split("]")[0].split("."))
+            found[table] = Place(path, number)
+        elif "=" in head and not head.startswith("#"):
+            key = head.split("=", 1)[0].strip().strip("\"'")
+            found[(*table, *key.split("."))] = Place(path, number)
+    return {tuple(map(_canonical_part, route)): place for route, place in found.items()} | found
+
+
+def _canonical_part(part: str | int) -> str | int:
+    return snake(part) if isinstance(part, str) else part
+
+
+def _from_environ(environ: Mapping[str, str]) -> Source:
+    set_ones = {field: name for field, name in _ENVIRON.items() if environ.get(name)}
+    values = {field: environ[name] for field, name in set_ones.items()}
+    return Source(values, {(field,): Place(field=name) for field, name in set_ones.items()})

@@ -1,0 +1,90 @@
+"""The record of a run: one line of JSON an event, appended by the one process that owns the file.
+
+An attempt's record holds its start and, once it has one, its end. The submission's record holds, for each batch, the
+intent before sbatch and the job id after it. A line that is cut short (its writer died in it) is not there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hpcrun.jsonline import dumps
+from hpcrun.rundir import RunDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from hpcrun.jsonline import Value
+
+FORMAT = 1
+
+
+def add(path: str, event: str, facts: dict[str, Value], *, durable: bool = False) -> None:
+    """Add one event to the file `path`; with `durable` it is on the disk before this returns.
+
+    The file is closed after each event, so that other nodes see it (NFS is consistent from close to open).
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        write(descriptor, event, facts)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write(descriptor: int, event: str, facts: dict[str, Value]) -> None:
+    """Write one event to an open file."""
+    line = (dumps({"format": FORMAT, "event": event, **facts}) + "\n").encode("ascii")
+    done = os.write(descriptor, line)
+    if done < len(line):  # a full disk takes part of a line and says so only at the next write
+        os.write(descriptor, line[done:])
+
+
+def read(path: str) -> list[dict[str, Any]]:
+    """The events in the file `path`, in order; none where there is no file."""
+    from json import loads
+
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in text.split(b"\n"):
+        try:
+            event = loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("format") == FORMAT:
+            found.append(event)
+    return found
+
+
+def attempts(run: RunDir) -> Iterator[tuple[int, int, str]]:
+    """(shard, attempt, path) of every record there is, in no order."""
+    for attempt in _numbers(os.path.dirname(run.records(0))):
+        for bucket in _entries(run.records(attempt)):
+            for entry in _entries(bucket.path):
+                shard, dot, kind = entry.name.partition(".")
+                if shard.isdecimal() and dot and kind == "jsonl":
+                    yield int(shard), attempt, entry.path
+
+
+def _numbers(folder: str) -> list[int]:
+    return [int(entry.name) for entry in _entries(folder) if entry.name.isdecimal()]
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def mark(path: str) -> None:
+    """Leave the empty file `path` as a sign; it may be there already."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

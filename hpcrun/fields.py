@@ -1,0 +1,156 @@
+"""Mappings that people wrote, made ready for a model: spellings, unknown keys, places, and one clear error.
+
+A `Source` is a nested mapping together with where each of its values stands. `canonical` turns the spellings that a
+table allows into one; `validated` makes a pydantic model of it and turns what pydantic finds into a `SpecError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import pydantic
+
+from hpcrun.errors import SpecError
+
+Path = tuple[str | int, ...]
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a value was written: a line of a file, or a command line option (`file` empty)."""
+
+    file: str = ""
+    line: int | None = None
+    field: str = ""
+    """How the field is called there, if not by its path."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Values, and the places of the ones whose place is known, by path."""
+
+    values: dict[str, Any]
+    places: dict[Path, Place]
+
+    def place(self, path: Path) -> Place:
+        """The place of the value at `path`, or of the nearest one around it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, Place())
+
+    def error(self, path: Path, problem: str) -> SpecError:
+        """The error that says `problem` about the value at `path`."""
+        place = self.place(path)
+        return SpecError(problem, file=place.file, line=place.line, field=place.field or dotted(path))
+
+    def under(self, other: Source) -> Source:
+        """This source with `other` laid over it; mappings are merged, all else is replaced."""
+        return Source(_merged(self.values, other.values), {**self.places, **other.places})
+
+
+def dotted(path: Path) -> str:
+    """A path as people read it: ``env.A``, ``command[0]``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(low)
+    for key, value in high.items():
+        below = found.get(key)
+        found[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return found
+
+
+def snake(key: str) -> str:
+    """``timeoutSeconds`` and ``timeout-seconds`` as ``timeout_seconds``."""
+    return _HUMP.sub("_", key).replace("-", "_").lower()
+
+
+def suggestion(found: str, known: list[str]) -> str:
+    """`` Did you mean `x`?`` for the nearest of `known`, or nothing."""
+    near = difflib.get_close_matches(found, known, n=1, cutoff=0.6)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+def canonical(source: Source, known: list[str], spellings: Mapping[str, str], absent: Mapping[str, str]) -> Source:
+    """`source` with every top-level key in its one spelling.
+
+    `spellings` maps other names to those of `known`; `absent` maps names that are refused to the reason.
+    Raises SpecError for a key that is unknown, refused, or given twice under two names.
+    """
+    values: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    places = dict(source.places)
+    for key, value in source.values.items():
+        if not isinstance(key, str):
+            raise source.error((key,), f"found the key {key!r}, wanted a name")
+        name = spellings.get(snake(key), snake(key))
+        if name in absent:
+            raise source.error((key,), absent[name])
+        if name not in known:
+            raise source.error((key,), f"found an unknown key.{suggestion(name, known) or _all_of(known)}")
+        if name in values:
+            raise source.error((key,), f"found `{key}` beside `{spelled[name]}`, which says the same; wanted one of them")
+        values[name], spelled[name] = value, key
+        places.update({(name, *path[1:]): place for path, place in source.places.items() if path[:1] == (key,)})
+    return Source(values, places)
+
+
+def _all_of(known: list[str]) -> str:
+    return " Wanted one of: " + ", ".join(sorted(known))
+
+
+def validated(model: type[Model], source: Source) -> Model:
+    """The model that `source` describes.
+
+    Raises SpecError for the first thing that is wrong, with its place.
+    """
+    try:
+        return model.model_validate(source.values)
+    except pydantic.ValidationError as error:
+        first, *others = error.errors()
+        path = tuple(part for part in first["loc"] if not str(part).startswith("function-"))
+        more = f" ({len(others)} more after this one)" if others else ""
+        raise source.error(path, _problem(first) + more) from error
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "string_type": "text (put it in quotes)",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "float_type": "a number",
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+    "literal_error": "{expected}",
+}
+
+
+def _problem(error: Any) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        return "is missing"
+    wanted = _WANTED.get(kind)
+    found = shown(error["input"])
+    return f"found {found}, wanted {wanted.format(**context)}" if wanted else f"found {found}: {error['msg']}"
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it, cut to a readable length."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

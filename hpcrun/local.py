@@ -1,0 +1,129 @@
+"""The local cluster: the same seam as `hpcrun.slurm`, on this machine.
+
+Each run has a detached supervisor of its own (`hpcrun.node.local`), which holds a lock while it lives. A run belongs
+to the machine it was started on; from another one its supervisor cannot be seen, and that is said.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
+from hpcrun.plan import Batch
+from hpcrun.rundir import RunDir
+
+_ENOUGH_FOR_ANY_RUN = 1_000_000_000
+_SAID = {"w": "PENDING", "r": "RUNNING"}
+
+
+class Local:
+    """This machine as a cluster; `python` is what runs the supervisor."""
+
+    name = "local"
+
+    def __init__(self, environ: Mapping[str, str], python: str = "python3") -> None:
+        self._environ, self._python = dict(environ), python
+
+    def limits(self) -> Limits:
+        """This machine's CPUs, memory and GPUs, as far as this process may use them."""
+        return Limits(
+            max_array=_ENOUGH_FOR_ANY_RUN,
+            accounting=False,
+            cpus=len(os.sched_getaffinity(0)),
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+            devices=_devices(self._environ),
+        )
+
+    def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
+        """Start the run's supervisor, detached, and wait until it is in charge."""
+        argv = [self._python, "-I", "-S", run.node, "local"]
+        with open(run.local_messages, "ab") as messages:
+            try:
+                supervisor = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=messages,
+                    env=self._environ,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SubmissionRefused(f"cannot start {self._python!r}: {error.strerror}", tuple(argv)) from error
+        assert supervisor.stdout is not None
+        said = supervisor.stdout.read()
+        supervisor.stdout.close()
+        if said != b"ready\n":
+            code = supervisor.wait()
+            raise SubmissionRefused(f"the local supervisor ended with code {code}", tuple(argv), _tail(run.local_messages))
+        supervisor.returncode = 0  # it is on its own now: nobody waits for it here
+        return f"local-{supervisor.pid}"
+
+    def queue(self, run: RunDir | None = None, *, ended: bool = False) -> list[QueueRow]:
+        """What of `run` waits and runs; nothing once its supervisor is gone."""
+        if run is None:
+            return []
+        holder = _holder(run)
+        if holder is None:
+            return []
+        pid, node = holder
+        if node != os.uname().nodename:
+            raise ClusterUnavailable(f"this run is on the machine {node}; ask there")
+        with open(run.local_states, encoding="ascii") as file:
+            states = file.read()
+        job = f"local-{pid}"
+        rows = [(letter, tuple(i for i, state in enumerate(states) if state == letter)) for letter in _SAID]
+        return [QueueRow(job, tasks, _SAID[letter], nodes=node) for letter, tasks in rows if tasks]
+
+    def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
+        """There is none."""
+        raise AccountingDisabled("this machine keeps no accounting")
+
+    def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:
+        """Tell the supervisor to start nothing more and to end what runs."""
+        holder = _holder(run)
+        if holder is None:
+            return
+        pid, node = holder
+        if node != os.uname().nodename:
+            raise ClusterUnavailable(f"this run is on the machine {node}; cancel it there")
+        os.kill(pid, signal.SIGTERM)
+
+
+def _holder(run: RunDir) -> tuple[int, str] | None:
+    """(process id, machine) of the supervisor of `run`, or None when nobody holds its lock."""
+    try:
+        descriptor = os.open(run.local_lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        pid, node = os.read(descriptor, 4096).decode().split()
+        if node == os.uname().nodename:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        return int(pid), node
+    except BlockingIOError:
+        return int(pid), node
+    except ValueError:  # it died before it had written its name
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _devices(environ: Mapping[str, str]) -> tuple[str, ...]:
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name for name in visible.split(",") if name and name != "-1")
+    try:
+        return tuple(map(str, range(len(os.listdir("/proc/driver/nvidia/gpus")))))
+    except OSError:
+        return ()
+
+
+def _tail(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()[-2000:].strip()

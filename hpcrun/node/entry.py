@@ -1,0 +1,59 @@
+"""The commands of node.pyz: ``shard BATCH`` inside a Slurm job, ``local`` as the local cluster's supervisor."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hpcrun.rundir import RunDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import SimpleNamespace
+    from typing import NoReturn
+
+    from hpcrun.plan import Plan
+
+
+def main(argv: Sequence[str]) -> NoReturn:
+    """Carry out one command of node.pyz; `argv` begins with its path, which names the run."""
+    run = RunDir(os.path.dirname(os.path.abspath(argv[0])))
+    _forget_coerced_locale()
+    if argv[1] == "shard":
+        from hpcrun.node.shard import in_slurm
+
+        in_slurm(_plan(), run, int(argv[2]))
+    from hpcrun.node.local import carry_out
+
+    carry_out(_plan(), run)
+
+
+def _plan() -> Plan:
+    """The plan that this node.pyz carries, as plain attributes.
+
+    It is the value of plan.json, written as Python so that no JSON parser has to be loaded.
+    """
+    from hpcrun_plan import PLAN
+
+    plan = _with_attributes(PLAN)
+    plan.role = _with_attributes(plan.role)  # type: ignore[arg-type]
+    plan.batches = [_with_attributes(batch) for batch in plan.batches]  # type: ignore[arg-type]
+    return plan  # type: ignore[return-value]
+
+
+def _with_attributes(value: dict[str, object]) -> SimpleNamespace:
+    # What types.SimpleNamespace is, without importing types.
+    namespace: SimpleNamespace = type(sys.implementation)()  # type: ignore[assignment]
+    namespace.__dict__.update(value)
+    return namespace
+
+
+def _forget_coerced_locale() -> None:
+    # Where no locale is set, Python sets LC_CTYPE in its own environment (PEP 538), from where it would reach the
+    # program. The block that the process was started with still tells.
+    if os.environ.get("LC_CTYPE") == "C.UTF-8" and os.path.exists("/proc/self/environ"):
+        with open("/proc/self/environ", "rb") as file:
+            given = file.read().split(b"\0")
+        if not any(entry.startswith(b"LC_CTYPE=") for entry in given):
+            del os.environ["LC_CTYPE"]

@@ -1,0 +1,113 @@
+"""The local cluster's supervisor of one run: as many shards at once as the plan allows, until all have ended.
+
+It is detached from whoever submitted the run. A lock that it holds says that it lives; one byte a shard, in the file
+``local/states``, says what waits (w), runs (r) and has ended (e).
+"""
+
+from __future__ import annotations
+
+import _signal as signal
+import fcntl
+import os
+import sys
+import time
+
+from hpcrun import events
+from hpcrun.allocation import on_this_machine
+from hpcrun.node import program
+from hpcrun.node.shard import attempt, leave
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from hpcrun.plan import Plan
+    from hpcrun.rundir import RunDir
+
+_BROKEN = 70
+"""What a shard's supervisor exits with when it could not do its work (EX_SOFTWARE); a program may use it too."""
+_AWAITED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+
+
+def carry_out(plan: Plan, run: RunDir) -> NoReturn:
+    """Run every shard of `plan` on this machine and exit; says ``ready`` on standard output once it is in charge."""
+    program.watch()
+    lock = os.open(run.local_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    job = f"local-{os.getpid()}"
+    os.pwrite(lock, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
+    supervisor = _Supervisor(plan, run, job, lock)
+    os.write(1, b"ready\n")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who waits for the end of this stream need not wait for the run
+    supervisor.loop()
+    os._exit(0)
+
+
+class _Supervisor:
+    def __init__(self, plan: Plan, run: RunDir, job: str, lock: int) -> None:
+        self._plan, self._run, self._job, self._lock = plan, run, job, lock
+        self._at_once = plan.batches[0].throttle or plan.shards
+        self._running: dict[int, int] = {}
+        self._devices = list(plan.devices)
+        self._given: dict[int, list[str]] = {}
+        self._next = 0
+        self._told = False
+        self._states = os.open(run.local_states, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.pwrite(self._states, b"w" * plan.shards, 0)
+        # Its other end is open in this process alone, so it closes with it.
+        self._lifeline, self._alive = os.pipe()
+
+    def loop(self) -> None:
+        while self._running or self._waiting():
+            while self._waiting() and len(self._running) < self._at_once:
+                self._start(self._next)
+                self._next += 1
+            if self._running:
+                self._heed(int(signal.sigwaitinfo(_AWAITED).si_signo))
+
+    def _waiting(self) -> bool:
+        return self._next < self._plan.shards and not self._told
+
+    def _heed(self, number: int) -> None:
+        if number != signal.SIGCHLD:
+            self._told = True
+            for process in self._running:
+                os.kill(process, signal.SIGTERM)
+        while self._running:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return
+            self._ended(self._running.pop(process), status)
+
+    def _start(self, shard: int) -> None:
+        count = self._plan.role.gpus
+        self._given[shard], self._devices = self._devices[:count], self._devices[count:]
+        process = os.fork()
+        if process == 0:
+            os.close(self._alive)
+            os.close(self._lock)  # or the run would seem to be supervised for as long as this copy lives
+            if count:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self._given[shard])
+            self._carry_out(shard)
+        self._running[process] = shard
+        os.pwrite(self._states, b"r", shard)
+
+    def _carry_out(self, shard: int) -> NoReturn:
+        try:
+            allocation = on_this_machine(os.uname().nodename, self._job, shard)
+            leave(attempt(self._plan, self._run, allocation, shard, self._lifeline))
+        except BaseException:
+            # This is a copy of the supervisor: it must not run on as a second one.
+            sys.excepthook(*sys.exc_info())
+        os._exit(_BROKEN)
+
+    def _ended(self, shard: int, status: int) -> None:
+        os.pwrite(self._states, b"e", shard)
+        self._devices = sorted(self._devices + self._given.pop(shard), key=self._plan.devices.index)
+        if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status) != _BROKEN:
+            return
+        record = self._run.record(shard, 0)
+        if not any(event["event"] == "end" for event in events.read(record)):
+            # The shard's own supervisor was killed, or could not write; its guard has ended the program.
+            number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+            events.add(record, "end", {"at": time.time(), "exit_code": -1, "signal": number, "cause": "lost"})

@@ -1,0 +1,186 @@
+"""One attempt of one shard: who it is, its record, its program, its end."""
+
+from __future__ import annotations
+
+import _signal as signal
+import os
+import time
+
+from hpcrun import environ as dialects
+from hpcrun import events
+from hpcrun.allocation import from_slurm
+from hpcrun.node import program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from hpcrun.allocation import Allocation
+    from hpcrun.plan import Plan
+    from hpcrun.rundir import RunDir
+    from hpcrun.states import Cause
+
+_CANNOT_START = 127
+_CANNOT_ENTER = 126
+
+# What slurmstepd writes into a job's own output when somebody ends it; without slurmdbd there is no other witness.
+_WITNESSES: tuple[tuple[bytes, Cause], ...] = (
+    (b"DUE TO TIME LIMIT", "timed_out"),
+    (b"DUE TO PREEMPTION", "preempted"),
+    (b"DUE TO NODE FAILURE", "node_failed"),
+)
+
+
+def in_slurm(plan: Plan, run: RunDir, batch: int) -> NoReturn:
+    """Carry out this array element's shard and end as its program did."""
+    program.watch()
+    allocation = from_slurm(os.environ)
+    if not _claimed(run, batch, allocation.job):
+        _stand_back(run, batch, allocation)
+    shard = plan.batches[batch].first + (allocation.task or 0)
+    ended = attempt(plan, run, allocation, shard, lifeline=None)
+    _drop_empty_output(run)
+    leave(ended)
+
+
+def _claimed(run: RunDir, batch: int, job: str) -> bool:
+    """Whether `job` is the one that may run this batch. The first to ask is; a second submission is told so."""
+    path = run.claim(batch)
+    try:
+        return _read(path) == job
+    except FileNotFoundError:
+        pass
+    own = f"{path}.{job}.{os.getpid()}.{os.uname().nodename}"
+    with open(own, "w", encoding="ascii") as file:
+        file.write(job)
+    try:
+        os.link(own, path)  # atomic on NFS too, and never seen half written
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(own)
+    return _read(path) == job
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def _stand_back(run: RunDir, batch: int, allocation: Allocation) -> NoReturn:
+    text = f"hpcrun: batch {batch} of this run belongs to job {_read(run.claim(batch))}; {allocation.job} runs nothing\n"
+    os.write(2, text.encode())
+    os.execvp("scancel", ["scancel", allocation.job])
+
+
+def attempt(plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifeline: int | None) -> program.Ended:
+    """Run the program of `shard` once, between the two lines of its record."""
+    number, record = _next_attempt(run, shard)
+    start = {
+        "at": time.time(),
+        "shard": shard,
+        "attempt": number,
+        "node": allocation.node,
+        "job": allocation.job,
+        "task": allocation.task,
+    }
+    events.write(record, "start", start)
+    os.close(record)
+    if os.path.exists(run.cancelled):
+        ended = program.Ended(0, "told")
+    else:
+        ended = _run(plan, run, allocation, shard, number, lifeline)
+    facts = {"at": time.time(), "exit_code": ended.code, "signal": ended.signal, "cause": _cause(ended, allocation)}
+    events.add(run.record(shard, number), "end", facts)
+    return ended
+
+
+def _next_attempt(run: RunDir, shard: int) -> tuple[int, int]:
+    """The first attempt number that has no record yet, and its record, created by nobody but this process."""
+    number = 0
+    while True:
+        path = run.record(shard, number)
+        try:
+            return number, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            number += 1
+        except FileNotFoundError:
+            if number == 0:
+                raise
+            for missing in (path, run.log(shard, number)):
+                os.makedirs(os.path.dirname(missing), 0o700, exist_ok=True)
+
+
+def _run(
+    plan: Plan, run: RunDir, allocation: Allocation, shard: int, number: int, lifeline: int | None
+) -> program.Ended:
+    role = plan.role
+    who = dialects.Who(
+        run_id=plan.run_id,
+        run_dir=run.path,
+        results=run.results,
+        name=plan.name,
+        shard=shard,
+        shards=plan.shards,
+        sharded=plan.sharded,
+        attempt=number,
+    )
+    own = dialects.variables(who, allocation, workspace=role.cwd)
+    given = dialects.for_program(dialects.passed_on(os.environ, plan.export), own, role.env, expand=role.expand)
+    command = [dialects.expanded(word, given) for word in role.command] if role.expand else role.command
+    out = _log(run.log(shard, number, "out" if plan.separate_stderr else "log"))
+    err = _log(run.log(shard, number, "err")) if plan.separate_stderr else out
+    try:
+        child = program.start(command, given, role.cwd, out, err)
+    except OSError as error:
+        return _not_started(error, command[0], role.cwd, err)
+    insist = allocation.cluster == "local"
+    return program.supervise(child, timeout=plan.timeout, grace=plan.grace, insist=insist, lifeline=lifeline)
+
+
+def _log(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _not_started(error: OSError, name: str, cwd: str, err: int) -> program.Ended:
+    in_cwd = not os.path.isdir(cwd) or not os.access(cwd, os.X_OK)
+    what = f"enter the working directory {cwd!r}" if in_cwd else f"start {name!r}"
+    os.write(err, f"hpcrun: cannot {what}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
+    return program.Ended((_CANNOT_ENTER if in_cwd else _CANNOT_START) << 8)
+
+
+def _cause(ended: program.Ended, allocation: Allocation) -> Cause | None:
+    if ended.why is None:
+        return None if ended.code == 0 else "failed"
+    if ended.why == "told":
+        return _told_by_slurm() if allocation.cluster == "slurm" else "cancelled"
+    return "timed_out" if ended.why == "timed_out" else "lost"
+
+
+def _told_by_slurm() -> Cause:
+    try:
+        with open("/proc/self/fd/1", "rb") as file:
+            said = file.read()
+    except OSError:
+        said = b""
+    return next((cause for words, cause in _WITNESSES if words in said), "cancelled")
+
+
+def _drop_empty_output(run: RunDir) -> None:
+    """Remove what Slurm wrote for this element when it wrote nothing, as it does nearly always."""
+    path = os.readlink("/proc/self/fd/1") if os.path.islink("/proc/self/fd/1") else ""
+    if os.path.dirname(path) == os.path.realpath(run.slurm) and os.fstat(1).st_size == 0:
+        os.unlink(path)
+
+
+def leave(ended: program.Ended) -> NoReturn:
+    """End this process as the program ended, by the same signal where it was one."""
+    if ended.signal:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core to look at is the program's
+        if ended.signal not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(ended.signal, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (ended.signal,))
+        os.kill(os.getpid(), ended.signal)
+    os._exit(ended.code if not ended.signal else 128 + ended.signal)

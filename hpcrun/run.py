@@ -1,0 +1,281 @@
+"""Run: the handle on one run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from hpcrun import events, plan
+from hpcrun.cluster import Cluster
+from hpcrun.errors import AccountingDisabled, ClusterUnavailable, RunFolderError, RunNotFound, UsageError
+from hpcrun.rundir import RunDir
+from hpcrun.status import (
+    Attempt,
+    RunStatus,
+    Said,
+    Seen,
+    ShardStatus,
+    Submitted,
+    attempt,
+    by_shard,
+    fold,
+    settled,
+    submitted,
+    unexplained,
+    with_newer_attempts,
+)
+
+_RECORDS_EVERY = 0.25
+"""Seconds between two looks into the run folder while waiting, at least."""
+_SHARE = 5
+"""A look may take this part of the time, one in six: the folder of a run of 100,000 shards is slow to read."""
+_QUEUE_FIRST, _QUEUE_LAST = 2.0, 30.0
+"""Seconds between two questions to the cluster while waiting, at first and in the end."""
+
+
+def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "python3") -> Cluster:
+    """The cluster called `name`: ``slurm`` or ``local``."""
+    here = os.environ if environ is None else environ
+    if name == "local":
+        from hpcrun.local import Local
+
+        return Local(here, python)
+    from hpcrun.slurm import Slurm
+
+    return Slurm(here)
+
+
+class Run:
+    """A run by its folder: ask how it is, wait for it, read its logs, cancel it.
+
+    Runs outlive the process that submitted them; `Run.open` finds one again from anywhere that sees its folder.
+    """
+
+    def __init__(self, path: str, cluster: Cluster | None = None) -> None:
+        self.dir = RunDir(path)
+        self.plan = plan.read(self.dir.plan)
+        self._cluster = cluster or connect(self.plan.cluster)
+        self._ended: dict[int, tuple[Attempt, ...]] = {}
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r})"
+
+    @classmethod
+    def open(cls, asked: str, home: str | None = None) -> Run:
+        """The run called `asked`: its id, a unique prefix of it, or ``last``.
+
+        `home` is where runs are kept; by default the one that the settings name.
+        Raises RunNotFound when there is none, or more than one.
+        """
+        return cls(find(asked, home or _default_home()))
+
+    @property
+    def id(self) -> str:
+        """The run's id, for life."""
+        return self.plan.run_id
+
+    def status(self) -> RunStatus:
+        """How the run is now.
+
+        At most two questions to the cluster, whatever the size of the run, and none once every shard has left a
+        record of its end.
+        """
+        return fold(self.plan, self._look())
+
+    def _look(self) -> Seen:
+        """Everything there is to know now. The queue is asked before the records are read, so they are the newer."""
+        sent = submitted(events.read(self.dir.submission))
+        notes: list[str] = []
+        queue = None if settled(self.plan, self._records()) else self._queue(sent, notes)
+        seen = Seen(
+            records=self._records(),
+            submitted=sent,
+            queue=queue,
+            accounting={},
+            cancelled=os.path.exists(self.dir.cancelled),
+            asked=time.time(),
+        )
+        if queue is not None and unexplained(self.plan, seen):
+            history = self._history(sent, notes)
+            seen = dataclasses.replace(seen, accounting=history or {}, queue=None if history is None else queue)
+        return dataclasses.replace(seen, notes=tuple(notes))
+
+    def _glance(self, seen: Seen) -> Seen:
+        """`seen` with newer records, and nothing asked of the cluster."""
+        records = self._records()
+        queue = None if seen.queue is None else with_newer_attempts(seen.queue, seen.records, records)
+        return dataclasses.replace(seen, records=records, queue=queue, asked=time.time())
+
+    def shards(self) -> tuple[ShardStatus, ...]:
+        """How each shard is now, in order."""
+        return self.status().shards
+
+    def wait(self, timeout: float | None = None, seen: Callable[[RunStatus], None] | None = None) -> RunStatus:
+        """Wait until the run has ended; its last status.
+
+        `seen` is called with every status on the way. Raises TimeoutError after `timeout` seconds.
+        """
+        end_by = None if timeout is None else time.monotonic() + timeout
+        for status in self.follow():
+            if seen is not None:
+                seen(status)
+            if status.done:
+                return status
+            if end_by is not None and time.monotonic() > end_by:
+                raise TimeoutError(f"run {self.id} is {status.state} after {timeout:g} s")
+        raise AssertionError("a run is followed until it has ended")
+
+    def follow(self) -> Iterator[RunStatus]:
+        """Statuses until the run has ended. The run folder is read often, the cluster asked rarely."""
+        pause = _QUEUE_FIRST
+        while True:
+            seen = self._look()
+            status = fold(self.plan, seen)
+            yield status
+            if status.done:
+                return
+            ask_again = time.monotonic() + pause
+            while time.monotonic() < ask_again and not settled(self.plan, seen.records):
+                began = time.monotonic()
+                seen = self._glance(seen)
+                status = fold(self.plan, seen)
+                if status.done:  # only a full look can tell: Slurm may bring an ended attempt back
+                    break
+                yield status
+                time.sleep(max(_RECORDS_EVERY, _SHARE * (time.monotonic() - began)))
+            pause = min(_QUEUE_LAST, pause * 1.5)
+
+    def cancel(self) -> RunStatus:
+        """Let nothing more of the run start, and end what runs; its status right after.
+
+        A run that has ended stays as it is. Raises ClusterUnavailable when the cluster cannot be told: then the
+        shards that have not started yet still will not run, and the call may be repeated.
+        """
+        status = self.status()
+        if status.done:
+            return status
+        events.mark(self.dir.cancelled)
+        # The last batch first: ending one that another waits for would start the other.
+        self._cluster.cancel(self.dir, tuple(reversed(status.jobs)))
+        return self.status()
+
+    def log_paths(self, shard: int, attempt_number: int | None = None) -> list[str]:
+        """The log files of a shard, of its last attempt or of one by number: one file, or two with stderr apart.
+
+        Raises UsageError for a shard or an attempt that there is not.
+        """
+        if not 0 <= shard < self.plan.shards:
+            raise UsageError(f"found shard {shard}, wanted 0 to {self.plan.shards - 1}")
+        number = 0
+        while os.path.exists(self.dir.record(shard, number + 1)):
+            number += 1
+        if attempt_number is not None and not 0 <= attempt_number <= number:
+            raise UsageError(f"found attempt {attempt_number} of shard {shard}, wanted 0 to {number}")
+        chosen = number if attempt_number is None else attempt_number
+        kinds = ("out", "err") if self.plan.separate_stderr else ("log",)
+        return [self.dir.log(shard, chosen, kind) for kind in kinds]
+
+    def logs(self, shard: int = 0, attempt: int | None = None) -> str:
+        """What a shard has written so far, its standard output before its standard error where they are kept apart.
+
+        Bytes that are no UTF-8 are replaced. Raises UsageError for a shard or an attempt that there is not.
+        """
+        found = []
+        for path in self.log_paths(shard, attempt):
+            if os.path.exists(path):
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    found.append(file.read())
+        return "".join(found)
+
+    def launch_messages(self, shard: ShardStatus) -> str:
+        """What Slurm itself wrote for a shard whose program never started: the reason, as a rule."""
+        job, _, task = shard.job.partition("_")
+        paths = [self.dir.slurm_output(job, int(task) if task else None), self.dir.local_messages]
+        for path in paths:
+            if os.path.exists(path):
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    return file.read()
+        return ""
+
+    def _records(self) -> Mapping[int, tuple[Attempt, ...]]:
+        """The attempts of each shard that has any. Ended ones are read once in the life of this handle."""
+        found: dict[int, list[tuple[int, str]]] = {}
+        for shard, number, path in events.attempts(self.dir):
+            found.setdefault(shard, []).append((number, path))
+        records = dict(self._ended)
+        for shard, paths in found.items():
+            if len(self._ended.get(shard, ())) == len(paths):
+                continue
+            read = (attempt(events.read(path), number) for number, path in sorted(paths))
+            records[shard] = tuple(one for one in read if one is not None)
+            if len(records[shard]) == len(paths) and records[shard][-1].ended is not None:
+                self._ended[shard] = records[shard]
+        return records
+
+    def _queue(self, sent: Submitted, notes: list[str]) -> Mapping[int, Said] | None:
+        try:
+            rows = self._cluster.queue(self.dir)
+        except ClusterUnavailable as error:
+            notes.append(f"the queue could not be asked: {error}")
+            return None
+        return by_shard(self.plan, sent.jobs, rows)
+
+    def _history(self, sent: Submitted, notes: list[str]) -> Mapping[int, Said] | None:
+        """What the cluster remembers of jobs that its queue shows no more; None where it could not be asked."""
+        try:
+            if self.plan.accounting:
+                return by_shard(self.plan, sent.jobs, self._cluster.accounting(tuple(sent.jobs.values())))
+            return by_shard(self.plan, sent.jobs, self._cluster.queue(self.dir, ended=True))
+        except AccountingDisabled:
+            return {}
+        except ClusterUnavailable as error:
+            notes.append(f"ended jobs could not be asked about: {error}")
+            return None
+
+
+def _default_home() -> str:
+    from hpcrun.config import load
+
+    return load(os.environ, os.getcwd()).home
+
+
+def runs_folder(home: str) -> str:
+    """Where the run folders of `home` are."""
+    return os.path.join(home, "runs")
+
+
+def all_paths(home: str) -> list[str]:
+    """The folders of all runs, the oldest first."""
+    try:
+        with os.scandir(runs_folder(home)) as entries:
+            found = [(entry.stat().st_ctime, entry.name, entry.path) for entry in entries if _is_run(entry.path)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFolderError(runs_folder(home), f"cannot read the runs: {error.strerror}") from error
+    return [path for _, _, path in sorted(found)]
+
+
+def _is_run(path: str) -> bool:
+    return os.path.exists(RunDir(path).plan)
+
+
+def find(asked: str, home: str) -> str:
+    """The folder of the run called `asked`: an id, a unique prefix, or ``last``.
+
+    Raises RunNotFound.
+    """
+    direct = os.path.join(runs_folder(home), asked)
+    if asked and os.sep not in asked and _is_run(direct):
+        return direct
+    paths = all_paths(home)
+    if asked == "last":
+        if not paths:
+            raise RunNotFound(asked, home)
+        return max(paths, key=lambda path: plan.read(RunDir(path).plan).created)
+    fitting = [path for path in paths if asked and os.path.basename(path).startswith(asked)]
+    if len(fitting) != 1:
+        raise RunNotFound(asked, home, tuple(map(os.path.basename, fitting)))
+    return fitting[0]

@@ -1,0 +1,81 @@
+"""Every path of a run.
+
+A run's folder is ``$HPCRUN_HOME/runs/<run-id>/``, mode 0700, on a file system that the nodes share. Each file in
+it has exactly one writing process, because appends from several nodes are not atomic on NFS:
+
+    spec.yaml               the spec as it was given                                     (submission)
+    plan.json               what was decided                                             (submission)
+    node.pyz                the runtime that the nodes run                               (submission)
+    scripts/K.sh            what was given to sbatch for batch K                         (submission)
+    submission.jsonl        intents and job ids                                          (submission)
+    claims/K                the id of the one job that may run batch K                   (first shard of the batch)
+    records/A/BBB/S.jsonl   when attempt A of shard S started and ended                  (the shard's supervisor)
+    logs/A/BBB/S.log        its output, both streams (S.out and S.err when kept apart)   (the program)
+    slurm/J_T.out           what Slurm itself wrote for the element; removed when empty  (slurmstepd)
+    results/                for the program, as HPCRUN_RESULTS_DIR                       (the program)
+    cancelled               the user's word that nothing more may start                  (cancel)
+    local/                  the local cluster's lock, shard states and messages          (its supervisor)
+
+BBB is shard // 500 with three digits or more, so that no folder holds over 1,000 entries.
+"""
+
+from __future__ import annotations
+
+import os
+
+SHARDS_A_FOLDER = 500  # twice that many entries with stderr kept apart
+
+
+class RunDir:
+    """The paths of the run in the folder `path`. Nothing is touched on disk."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.run_id = os.path.basename(path)
+        self.spec = os.path.join(path, "spec.yaml")
+        self.plan = os.path.join(path, "plan.json")
+        self.node = os.path.join(path, "node.pyz")
+        self.submission = os.path.join(path, "submission.jsonl")
+        self.cancelled = os.path.join(path, "cancelled")
+        self.results = os.path.join(path, "results")
+        self.slurm = os.path.join(path, "slurm")
+        self.local_lock = os.path.join(path, "local", "lock")
+        self.local_states = os.path.join(path, "local", "states")
+        self.local_messages = os.path.join(path, "local", "messages.log")
+
+    def script(self, batch: int) -> str:
+        """The sbatch script of batch `batch`."""
+        return os.path.join(self.path, "scripts", f"{batch}.sh")
+
+    def claim(self, batch: int) -> str:
+        """The file that holds the id of the one job that may run `batch`."""
+        return os.path.join(self.path, "claims", str(batch))
+
+    def records(self, attempt: int) -> str:
+        """The folder of all records of one attempt number."""
+        return os.path.join(self.path, "records", str(attempt))
+
+    def record(self, shard: int, attempt: int) -> str:
+        """The record of one attempt of one shard."""
+        return os.path.join(self.records(attempt), _folder(shard), f"{shard}.jsonl")
+
+    def log(self, shard: int, attempt: int, stream: str = "log") -> str:
+        """The output of one attempt; `stream` is ``log`` (both), or ``out`` or ``err`` where they are kept apart."""
+        return os.path.join(self.path, "logs", str(attempt), _folder(shard), f"{shard}.{stream}")
+
+    def slurm_output(self, job: str, task: int | None) -> str:
+        """What Slurm itself wrote for one array element, or for a job that is no array."""
+        return os.path.join(self.slurm, f"{job}_{task}.out" if task is not None else f"{job}.out")
+
+    def folders(self, shards: int) -> list[str]:
+        """Every folder that must exist before `shards` shards are submitted.
+
+        Slurm loses a job's output without a word when its folder is missing.
+        """
+        tops = [os.path.join(self.path, name) for name in ("scripts", "claims", "slurm", "results", "local")]
+        buckets = [_folder(first) for first in range(0, shards, SHARDS_A_FOLDER)]
+        return tops + [os.path.join(self.path, kind, "0", bucket) for kind in ("records", "logs") for bucket in buckets]
+
+
+def _folder(shard: int) -> str:
+    return f"{shard // SHARDS_A_FOLDER:03d}"

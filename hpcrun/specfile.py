@@ -1,0 +1,115 @@
+"""Where values come from: YAML files with the place of every value, ``--set`` and command line options."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from hpcrun.errors import SpecError
+from hpcrun.fields import Path, Place, Source, shown
+
+
+def read(path: str) -> Source:
+    """The values of the YAML 1.2 file `path`, each with its line.
+
+    YAML 1.2, so ``no`` and ``1:30`` are text, and a key that stands twice is an error.
+    Raises SpecError when the file cannot be read, is no YAML, or holds no mapping.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise SpecError(f"cannot read the spec: {error.strerror}", file=path) from error
+    except UnicodeDecodeError as error:
+        raise SpecError("found bytes that are not UTF-8, wanted a YAML file", file=path) from error
+    return parse(text, path)
+
+
+def parse(text: str, path: str) -> Source:
+    """The values in `text`; `path` is what errors call it."""
+    try:
+        loaded = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        problem = (error.problem or str(error)).splitlines()[0]
+        raise SpecError(f"not YAML: {problem}", file=path, line=line) from error
+    except YAMLError as error:
+        raise SpecError(f"not YAML: {str(error).splitlines()[0]}", file=path) from error
+    if not isinstance(loaded, CommentedMap):
+        raise SpecError(f"found {shown(loaded)}, wanted a mapping of fields such as `command:`", file=path)
+    places: dict[Path, Place] = {(): Place(path, 1)}
+    return Source(_plain(loaded, (), path, places), places)
+
+
+def _plain(node: Any, at: Path, path: str, places: dict[Path, Place]) -> Any:
+    """`node` without ruamel's types, its places noted on the way."""
+    if isinstance(node, CommentedMap):
+        for key, (line, *_) in (node.lc.data or {}).items():
+            places[(*at, key)] = Place(path, line + 1)
+        return {key: _plain(value, (*at, key), path, places) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        for index, (line, *_) in (node.lc.data or {}).items():
+            places[(*at, index)] = Place(path, line + 1)
+        return [_plain(value, (*at, index), path, places) for index, value in enumerate(node)]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    if node is None:
+        return None
+    return str(node)  # dates: text as far as a spec is concerned
+
+
+def from_settings(settings: Iterable[str]) -> Source:
+    """The values of ``--set PATH=VALUE`` options; values are read as YAML.
+
+    ``spec.shards=4`` and ``env.A=1`` name a field by its path, ``spec.`` being the spec itself.
+    Raises SpecError for anything without a path.
+    """
+    found = Source({}, {})
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        path = tuple(name.split("."))
+        if path[0] == "spec":
+            path = path[1:]
+        if not equals or not path or not all(path):
+            raise SpecError(f"found {setting!r}, wanted FIELD=VALUE such as env.A=1 or spec.shards=4", field="--set")
+        if len(path) == 1 and name == path[0]:
+            raise SpecError(f"found the variable {name!r}; this version sets fields only: spec.{name}=…", field="--set")
+        found = found.under(at(path, _scalar(text), f"--set {name}"))
+    return found
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return _plain(YAML(typ="rt").load(text), (), "--set", {}) if text else ""
+    except YAMLError:
+        return text
+
+
+def at(path: tuple[str, ...], value: Any, field: str) -> Source:
+    """A source of one value at `path`, which stands in the option `field`."""
+    nested = value
+    for key in reversed(path):
+        nested = {key: nested}
+    return Source(nested, {path: Place(field=field)})
+
+
+def from_options(options: Mapping[str, Any], names: Mapping[str, str]) -> Source:
+    """The values of command line options by spec field; `names` says how each option is written."""
+    values = {field: value for field, value in options.items() if value is not None and value != {} and value != ()}
+    return Source(values, {(field,): Place(field=names[field]) for field in values})
+
+
+def text(values: Mapping[str, Any]) -> str:
+    """`values` as YAML that `parse` reads back."""
+    out = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = False
+    yaml.dump(dict(values), out)
+    return out.getvalue()

@@ -1,0 +1,13 @@
+#!/bin/bash
+{% for directive in directives %}
+#SBATCH {{ directive }}
+{% endfor %}
+
+# Run {{ run_id }}, batch {{ batch }}: {{ covers }}.
+# The runtime works out which shard this is, keeps its record and its log, and ends as the program ends.
+{% if prologue %}
+
+{{ prologue }}
+{% endif %}
+
+exec {{ launch }}
