@@ -88,10 +88,7 @@ def report(title: str, found: list[Contender], calls: list[Callable[[], object]]
     """One line: our median, then each peer's with its ratio to ours."""
     ours, *theirs = medians(calls, rounds)
     cells = [f"{found[0].name} {ours:8.3f} ms"]
-    cells += [
-        f"{peer.name} {spent:8.3f} ms ({spent / ours:5.1f} x)"
-        for peer, spent in zip(found[1:], theirs)
-    ]
+    cells += [f"{peer.name} {spent:8.3f} ms ({spent / ours:5.1f} x)" for peer, spent in zip(found[1:], theirs)]
     print(f"{title:42}" + "   ".join(cells))
 
 

@@ -32,7 +32,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "hpcrun.errors": (
         "AccountingDisabled", "ClusterError", "ClusterUnavailable", "ConfigError", "HostlistError", "HpcrunError",
-        "IndexSetError", "RunFolderError", "RunNotFound", "SpecError", "SubmissionRefused", "TemplateError", "UsageError",
+        "IndexSetError", "RunFolderError", "RunNotFound", "SpecError", "SubmissionRefused", "TemplateError",
+        "UsageError",
     ),
     "hpcrun.run": ("Run",),
     "hpcrun.status": ("RunStatus", "ShardStatus"),

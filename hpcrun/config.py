@@ -27,7 +27,7 @@ else:
 
 SITE_FILE = "/etc/hpcrun/hpcrun.toml"
 PROJECT_FILE = "hpcrun.toml"
-_ENVIRON = {"home": "HPCRUN_HOME", "cluster": "HPCRUN_CLUSTER", "node_python": "HPCRUN_NODE_PYTHON", "templates": "HPCRUN_TEMPLATES"}  # fmt: skip
+_ENVIRON = {field: f"HPCRUN_{field.upper()}" for field in ("home", "cluster", "node_python", "templates")}
 
 
 class _Table(pydantic.BaseModel):
@@ -105,12 +105,19 @@ def load(environ: Mapping[str, str], cwd: str) -> Config:
         found = found.under(_from_environ(environ))
         checked = canonical(found, [name for name in Config.model_fields if name != "places"], {}, {})
         config = validated(Config, checked)
-        canonical(config.model_copy(update={"places": found.places}).default_fields(), list(RunSpec.model_fields), SPELLINGS, ABSENT)
+        canonical(
+            config.model_copy(update={"places": found.places}).default_fields(),
+            list(RunSpec.model_fields),
+            SPELLINGS,
+            ABSENT,
+        )
     except SpecError as error:
         raise ConfigError(error.problem, file=error.file, line=error.line, field=error.field) from error
     home = os.path.abspath(_home(config.home, environ))
     if any(ord(char) < 32 or char == "\x7f" for char in home):
-        raise ConfigError(f"found a control character in {home!r}, wanted a plain path: Slurm cannot name it", field="home")
+        raise ConfigError(
+            f"found a control character in {home!r}, wanted a plain path: Slurm cannot name it", field="home"
+        )
     return config.model_copy(update={"home": home, "machines": {**TIERS, **config.machines}, "places": found.places})
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hpcrun.allocation import Allocation
+    from hpcrun.jsonline import Value
 
 RESERVED_PREFIXES = ("HPCRUN_", "TYGER_", "SYLPHX_", "VELDA_", "SFLOW_", "SKYWARD_", "SLURM_")
 RESERVED_NAMES = ("JOB_COMPLETION_INDEX", "COMPUTE_POOL")
@@ -22,7 +23,7 @@ KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ")
 
 
 class Who:
-    """Which process of a run this is. `shard` and `shards` are an index and a count; `sharded` is False for ``-N``-less runs."""
+    """Which process of a run this is: `shard` of `shards`; `sharded` is False for a run that has none."""
 
     __slots__ = ("attempt", "name", "results", "role", "run_dir", "run_id", "shard", "sharded", "shards")
 
@@ -107,8 +108,8 @@ def _sflow(who: Who, allocation: Allocation, workspace: str) -> dict[str, str]:
 def _skyward(who: Who, allocation: Allocation) -> dict[str, str]:
     # Skyward counts nodes where hpcrun counts shards. The shards of an array do not meet, so a shard knows no peer
     # but itself, and no head but when it is the head.
-    here = {"node": who.shard, "private_ip": allocation.node, "public_ip": None}
-    pool = {
+    here: dict[str, Value] = {"node": who.shard, "private_ip": allocation.node, "public_ip": None}
+    pool: dict[str, Value] = {
         "node": who.shard, "worker": 0, "total_nodes": who.shards, "workers_per_node": 1,
         "accelerators": 0, "total_accelerators": 0,
         "head_addr": allocation.node if who.shard == 0 else "", "head_port": 29500,
@@ -151,7 +152,8 @@ def expanded(text: str, environ: Mapping[str, str]) -> str:
     Kubernetes' rule for command, args and env (which Tyger follows): ``$$(VAR)`` stands for a literal ``$(VAR)``,
     and a reference to a variable that is not there stays as it is. Any other ``$`` is left alone.
     """
-    out, at = [], 0
+    out: list[str] = []
+    at = 0
     while True:
         start = text.find("$(", at)
         close = text.find(")", start)

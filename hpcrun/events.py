@@ -13,7 +13,7 @@ from hpcrun.rundir import RunDir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from hpcrun.jsonline import Value
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-def add(path: str, event: str, facts: dict[str, Value], *, durable: bool = False) -> None:
+def add(path: str, event: str, facts: Mapping[str, Value], *, durable: bool = False) -> None:
     """Add one event to the file `path`; with `durable` it is on the disk before this returns.
 
     The file is closed after each event, so that other nodes see it (NFS is consistent from close to open).
@@ -35,7 +35,7 @@ def add(path: str, event: str, facts: dict[str, Value], *, durable: bool = False
         os.close(descriptor)
 
 
-def write(descriptor: int, event: str, facts: dict[str, Value]) -> None:
+def write(descriptor: int, event: str, facts: Mapping[str, Value]) -> None:
     """Write one event to an open file."""
     line = (dumps({"format": FORMAT, "event": event, **facts}) + "\n").encode("ascii")
     done = os.write(descriptor, line)

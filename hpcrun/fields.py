@@ -98,9 +98,14 @@ def canonical(source: Source, known: list[str], spellings: Mapping[str, str], ab
         if name not in known:
             raise source.error((key,), f"found an unknown key.{suggestion(name, known) or _all_of(known)}")
         if name in values:
-            raise source.error((key,), f"found `{key}` beside `{spelled[name]}`, which says the same; wanted one of them")
+            raise source.error(
+                (key,), f"found `{key}` beside `{spelled[name]}`, which says the same; wanted one of them"
+            )
         values[name], spelled[name] = value, key
-        places.update({(name, *path[1:]): place for path, place in source.places.items() if path[:1] == (key,)})
+        for path, place in source.places.items():
+            if path[:1] == (key,):  # errors call the field what its author called it
+                field = place.field or (dotted(path) if key != name else "")
+                places[(name, *path[1:])] = dataclasses.replace(place, field=field)
     return Source(values, places)
 
 

@@ -261,9 +261,7 @@ def _fold_numbers(prefix: str, tails: list[str]) -> str:
     for tail in tails:
         number = int(tail[-20:])  # what is in front of these can only be zeros, see _check_names
         # A number joins the range if Slurm, padding it to the width of the first one, prints it as it is.
-        if number == following != end and (
-            len(tail) == len(first) or (len(tail) > len(first) and tail[0] != "0")
-        ):
+        if number == following != end and (len(tail) == len(first) or (len(tail) > len(first) and tail[0] != "0")):
             last = tail
         else:
             ranges.append(_range(first, last))

@@ -59,7 +59,9 @@ class Local:
         supervisor.stdout.close()
         if said != b"ready\n":
             code = supervisor.wait()
-            raise SubmissionRefused(f"the local supervisor ended with code {code}", tuple(argv), _tail(run.local_messages))
+            raise SubmissionRefused(
+                f"the local supervisor ended with code {code}", tuple(argv), _tail(run.local_messages)
+            )
         supervisor.returncode = 0  # it is on its own now: nobody waits for it here
         return f"local-{supervisor.pid}"
 

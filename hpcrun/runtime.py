@@ -38,7 +38,7 @@ def write(path: str, plan: dict[str, Any], python: str, cache: str) -> None:
     base = _cached(sources, shutil.which(python), cache)
     shutil.copyfile(base, path)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr("hpcrun_plan.py", f"PLAN = {ascii(plan)}\n")
+        archive.writestr("hpcrun_plan.py", f"PLAN = {plan!a}\n")
 
 
 def _cached(sources: dict[str, bytes], python: str | None, cache: str) -> str:

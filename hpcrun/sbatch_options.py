@@ -6,9 +6,31 @@ A spec's ``sbatch:`` mapping and the command line take any of them by its long n
 from __future__ import annotations
 
 FLAGS = frozenset(
-    "contiguous hold exclusive ignore-pbs kill-on-invalid-dep no-kill no-requeue overcommit oversubscribe "
-    "parsable quiet reboot requeue spread-job test-only use-min-nodes verbose wait get-user-env propagate "
-    "gres-flags nice kill-on-bad-exit".split()
+    [
+        "contiguous",
+        "hold",
+        "exclusive",
+        "ignore-pbs",
+        "kill-on-invalid-dep",
+        "no-kill",
+        "no-requeue",
+        "overcommit",
+        "oversubscribe",
+        "parsable",
+        "quiet",
+        "reboot",
+        "requeue",
+        "spread-job",
+        "test-only",
+        "use-min-nodes",
+        "verbose",
+        "wait",
+        "get-user-env",
+        "propagate",
+        "gres-flags",
+        "nice",
+        "kill-on-bad-exit",
+    ]
 )
 """Options that may stand without a value."""
 
@@ -16,13 +38,82 @@ BARE = FLAGS - {"exclusive", "kill-on-invalid-dep", "no-kill", "get-user-env", "
 """Options that never take a value."""
 
 TAKE_VALUE = frozenset(
-    "account acctg-freq batch bb bbf begin cluster-constraint clusters comment constraint container container-id "
-    "core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot dependency distribution "
-    "exclude extra extra-node-info gid gpu-bind gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task gres "
-    "hint licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network nodefile "
-    "nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket partition power "
-    "prefer priority profile qos reservation resv-ports segment signal sockets-per-node stepmgr switches "
-    "thread-spec threads-per-core time time-min tmp tres-bind tres-per-task uid wait-all-nodes wckey".split()
+    [
+        "account",
+        "acctg-freq",
+        "batch",
+        "bb",
+        "bbf",
+        "begin",
+        "cluster-constraint",
+        "clusters",
+        "comment",
+        "constraint",
+        "container",
+        "container-id",
+        "core-spec",
+        "cores-per-socket",
+        "cpu-freq",
+        "cpus-per-gpu",
+        "cpus-per-task",
+        "deadline",
+        "delay-boot",
+        "dependency",
+        "distribution",
+        "exclude",
+        "extra",
+        "extra-node-info",
+        "gid",
+        "gpu-bind",
+        "gpu-freq",
+        "gpus",
+        "gpus-per-node",
+        "gpus-per-socket",
+        "gpus-per-task",
+        "gres",
+        "hint",
+        "licenses",
+        "mail-type",
+        "mail-user",
+        "mcs-label",
+        "mem",
+        "mem-bind",
+        "mem-per-cpu",
+        "mem-per-gpu",
+        "mincpus",
+        "network",
+        "nodefile",
+        "nodelist",
+        "nodes",
+        "ntasks",
+        "ntasks-per-core",
+        "ntasks-per-gpu",
+        "ntasks-per-node",
+        "ntasks-per-socket",
+        "partition",
+        "power",
+        "prefer",
+        "priority",
+        "profile",
+        "qos",
+        "reservation",
+        "resv-ports",
+        "segment",
+        "signal",
+        "sockets-per-node",
+        "stepmgr",
+        "switches",
+        "thread-spec",
+        "threads-per-core",
+        "time",
+        "time-min",
+        "tmp",
+        "tres-bind",
+        "tres-per-task",
+        "uid",
+        "wait-all-nodes",
+        "wckey",
+    ]
 )
 KNOWN = FLAGS | TAKE_VALUE
 

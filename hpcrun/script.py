@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from importlib import resources
 
 import jinja2
@@ -55,7 +56,9 @@ def render(plan: Plan, run: RunDir, batch: Batch, text: str, called: str) -> str
     except jinja2.TemplateError as error:
         raise TemplateError(f"cannot render the template: {error}", file=called) from error
     if not rendered.startswith("#!"):
-        raise TemplateError("found no #! line at its beginning, wanted a script such as #!/bin/bash", file=called, line=1)
+        raise TemplateError(
+            "found no #! line at its beginning, wanted a script such as #!/bin/bash", file=called, line=1
+        )
     return rendered
 
 
@@ -91,3 +94,10 @@ def directive(name: str, value: str | None) -> str:
     if _QUOTABLE.fullmatch(value):
         return f'--{name}="{value}"'
     return f"--{name}=" + re.sub(r"([\s\"'#\\])", r"\\\1", value)
+
+
+def exports(environ: Mapping[str, str]) -> str:
+    """Lines of shell that export `environ`; names that a shell cannot hold are left out."""
+    return "".join(
+        f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environ.items()) if name.isidentifier()
+    )

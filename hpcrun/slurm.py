@@ -49,11 +49,15 @@ def run_here(argv: Sequence[str], environ: Mapping[str, str], deadline: float) -
     try:
         done = subprocess.run(argv, env=dict(environ), capture_output=True, timeout=deadline, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
-        raise ClusterUnavailable(f"found no `{argv[0]}` on this machine; wanted Slurm's commands in PATH, or --cluster local") from error
+        raise ClusterUnavailable(
+            f"found no `{argv[0]}` on this machine; wanted Slurm's commands in PATH, or --cluster local"
+        ) from error
     except OSError as error:
         raise ClusterUnavailable(f"cannot start `{argv[0]}`: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise ClusterUnavailable(f"`{argv[0]}` gave no answer within {deadline:g} s; is slurmctld up? Try `scontrol ping`") from error
+        raise ClusterUnavailable(
+            f"`{argv[0]}` gave no answer within {deadline:g} s; is slurmctld up? Try `scontrol ping`"
+        ) from error
     return Completed(done.returncode, _text(done.stdout), _text(done.stderr))
 
 
@@ -66,9 +70,9 @@ def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
 
     Inside a job the SLURM_* of that job would shape the new one, and SBATCH_* outranks the script's directives.
     """
-    return {
-        name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_SCRUBBED)
-    } | {"SLURM_BITSTR_LEN": "0"}
+    return {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_SCRUBBED)} | {
+        "SLURM_BITSTR_LEN": "0"
+    }
 
 
 class Slurm:
@@ -145,7 +149,9 @@ class Slurm:
             raise ClusterUnavailable(f"`scancel` failed: {_last_line(done)}")
 
 
-_NO_ANSWER = re.compile(r"Unable to contact slurm controller|Socket timed out|Connection refused|Zero Bytes", re.IGNORECASE)
+_NO_ANSWER = re.compile(
+    r"Unable to contact slurm controller|Socket timed out|Connection refused|Zero Bytes", re.IGNORECASE
+)
 _ENDED = re.compile(r"Invalid job id|already completing or completed|already finished", re.IGNORECASE)
 
 _HINTS = (
@@ -153,7 +159,10 @@ _HINTS = (
     ("invalid account", "`sacctmgr show user $USER withassoc` lists your accounts; name one with --account"),
     ("invalid qos", "`sacctmgr show qos` lists them; name one with --qos"),
     ("invalid feature", "`sinfo -o %f` lists the features that --constraint can ask for"),
-    ("node configuration is not available", "no node has that much: lower cpus, memory or gpus, or choose another pool"),
+    (
+        "node configuration is not available",
+        "no node has that much: lower cpus, memory or gpus, or choose another pool",
+    ),
     ("memory", "lower memory or cpus, or choose a pool with larger nodes"),
     ("violates accounting/qos policy", "`sacctmgr show assoc user=$USER` and `sacctmgr show qos` show the limits"),
     ("job array", "the cluster's MaxArraySize changed while submitting; submit again"),

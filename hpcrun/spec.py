@@ -32,18 +32,38 @@ SPELLINGS = {
 }
 """Other names of a field, in snake_case."""
 
-_NOT_YET = "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
+_NOT_YET = (
+    "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
+)
 _NOT_YET_VALUE = "anything else is not part of this version (docs/scope.md says what is planned)"
 ABSENT = dict.fromkeys(
-    "worker job workflow variables image volume_mounts retries back_off_limit backoff_limit max_failed_indexes "
-    "run_timeout success_policy node_selector identity buffers endpoints replicas kind".split(),
+    [
+        "worker",
+        "job",
+        "workflow",
+        "variables",
+        "image",
+        "volume_mounts",
+        "retries",
+        "back_off_limit",
+        "backoff_limit",
+        "max_failed_indexes",
+        "run_timeout",
+        "success_policy",
+        "node_selector",
+        "identity",
+        "buffers",
+        "endpoints",
+        "replicas",
+        "kind",
+    ],
     _NOT_YET,
 )
 """Fields of the systems that hpcrun learns from which it refuses by name."""
 
 
 def _text(value: object) -> object:
-    """Numbers in places for text are what YAML made of text; true and false are not, for nobody knows which was meant."""
+    """Numbers where text is wanted are what YAML made of it; of true and false nobody knows which word was meant."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return value
@@ -76,7 +96,9 @@ def _script(value: object) -> object:
 def _env(value: object) -> object:
     for name, content in value.items() if isinstance(value, dict) else ():
         if isinstance(content, bool):
-            raise ValueError(f'found {name}: {str(content).lower()}, wanted text; write {name}: "{str(content).lower()}"')
+            raise ValueError(
+                f'found {name}: {str(content).lower()}, wanted text; write {name}: "{str(content).lower()}"'
+            )
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise ValueError(f"found the variable name {name!r}, wanted a name without = or NUL")
         if name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:

@@ -112,7 +112,7 @@ class RunStatus:
         """Whether nothing will change any more."""
         return self.state in TERMINAL
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[ShardState, int]:
         """How many shards are in each state, the empty ones left out."""
         found = dict.fromkeys(SHARD_STATES, 0)
         for shard in self.shards:

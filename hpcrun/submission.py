@@ -14,7 +14,7 @@ from hpcrun import config as settings
 from hpcrun import events, runtime, script, spec, specfile
 from hpcrun.cluster import Cluster
 from hpcrun.compile import Submission, compile_plan
-from hpcrun.errors import ClusterUnavailable, RunFolderError, SubmissionRefused, UsageError
+from hpcrun.errors import ClusterUnavailable, RunFolderError, SpecError, SubmissionRefused, UsageError
 from hpcrun.fields import Source
 from hpcrun.plan import Plan
 from hpcrun.run import Run, connect, runs_folder
@@ -70,7 +70,7 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
     when = Submission(run_id=new_id(), created=time.time(), cwd=os.getcwd(), cluster=chosen.name, typed=typed)
     try:
         plan = compile_plan(asked, config, chosen.limits(), when)
-    except spec.SpecError as error:
+    except SpecError as error:
         path = tuple(error.field.split(".")) if error.field else ()
         raise whole.error(path, error.problem) from error
     return Prepared(plan, whole, config, chosen)
@@ -108,8 +108,8 @@ def carry_out(prepared: Prepared) -> Run:
             raise
         except ClusterUnavailable as error:
             raise ClusterUnavailable(
-                f"{error}\n  whether batch {batch.index} of run {prepared.plan.run_id} was submitted is not known; "
-                f"`hpcrun status {prepared.plan.run_id}` shows what runs, `hpcrun cancel {prepared.plan.run_id}` ends it"
+                f"{error}\n  whether batch {batch.index} of run {run.run_id} was submitted is not known; "
+                f"`hpcrun status {run.run_id}` shows what runs, `hpcrun cancel {run.run_id}` ends it"
             ) from error
         events.add(run.submission, "submitted", {"batch": batch.index, "job": jobs[batch.index]}, durable=True)
     return Run(run.path, prepared.cluster)
@@ -130,7 +130,7 @@ def _withdraw(prepared: Prepared, jobs: Mapping[int, str], batch: int, error: Su
         return
     events.add(run.submission, "refused", {"batch": batch, "reason": error.reason}, durable=True)
     events.mark(run.cancelled)
-    prepared.cluster.cancel(run, tuple(reversed(jobs.values())))
+    prepared.cluster.cancel(run, tuple(reversed(list(jobs.values()))))
 
 
 def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
@@ -143,7 +143,9 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
         _write(run.spec, specfile.text(prepared.source.values))
         value = plan.to_json()
         _write(run.plan, json.dumps(value, indent=1))
-        runtime.write(run.node, json.loads(json.dumps(value)), plan.node_python, os.path.join(prepared.config.home, "cache"))
+        runtime.write(
+            run.node, json.loads(json.dumps(value)), plan.node_python, os.path.join(prepared.config.home, "cache")
+        )
         for number, text in enumerate(scripts):
             _write(run.script(number), text)
     except OSError as error:

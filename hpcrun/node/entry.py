@@ -37,8 +37,8 @@ def _plan() -> Plan:
     from hpcrun_plan import PLAN
 
     plan = _with_attributes(PLAN)
-    plan.role = _with_attributes(plan.role)  # type: ignore[arg-type]
-    plan.batches = [_with_attributes(batch) for batch in plan.batches]  # type: ignore[arg-type]
+    plan.role = _with_attributes(plan.role)
+    plan.batches = [_with_attributes(batch) for batch in plan.batches]
     return plan  # type: ignore[return-value]
 
 

@@ -1,0 +1,24 @@
+"""hpcrun cancel."""
+
+from __future__ import annotations
+
+import click
+
+from hpcrun.run import Run
+
+
+@click.command()
+@click.argument("run_ids", metavar="RUN…", nargs=-1, required=True)
+def command(run_ids: tuple[str, ...]) -> None:
+    """Let nothing more of a run start and end what runs.
+
+    Programs get SIGTERM first, and time to end (Slurm's KillWait; locally `grace` of hpcrun.toml).
+    """
+    for run_id in run_ids:
+        run = Run.open(run_id)
+        before = run.status()
+        if before.done:
+            click.echo(f"run {run.id} has ended already: {before.state}")
+            continue
+        run.cancel()
+        click.echo(f"run {run.id}: cancelled")

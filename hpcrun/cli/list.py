@@ -1,0 +1,49 @@
+"""hpcrun list."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import click
+
+from hpcrun import config
+from hpcrun.cli.table import columns
+from hpcrun.errors import RunFolderError
+from hpcrun.run import Run, all_paths
+from hpcrun.status import RunStatus
+
+
+@click.command()
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many of the newest.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(limit: int, as_json: bool) -> None:
+    """List the runs there are, the newest first."""
+    home = config.load(os.environ, os.getcwd()).home
+    found = []
+    for path in reversed(all_paths(home)[-limit:]):
+        try:
+            found.append(Run(path).status())
+        except RunFolderError as error:
+            click.echo(f"hpcrun: {error}", err=True)
+    if as_json:
+        click.echo(json.dumps([_brief(status) for status in found]))
+        return
+    if not found:
+        click.echo(f"no runs in {home} yet; `hpcrun run -N 4 -- COMMAND` starts one", err=True)
+        return
+    rows = [("RUN", "STATUS", "SHARDS", "CREATED", "NAME")]
+    rows += [
+        (s.run_id, s.state, str(len(s.shards)), _when(s.created), repr(s.name)[1:-1])
+        for s in found
+    ]  # fmt: skip
+    click.echo(columns(rows), nl=False)
+
+
+def _brief(status: RunStatus) -> dict[str, object]:
+    return {key: value for key, value in status.to_json().items() if key != "shards"} | {"shards": len(status.shards)}
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,174 @@
+"""The options that describe a run, shared by run, submit and compile, and how they become a spec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from hpcrun import config, specfile
+from hpcrun.errors import SpecError
+from hpcrun.sbatch_options import BARE, FLAGS, OWNED, SPEC_FIELDS, TAKE_VALUE
+from hpcrun.submission import Prepared, prepare
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+FIELDS = {
+    "name": ("-n", "--name", "--job-name", "-J"),
+    "shards": ("-N", "--shards", "--parallelism", "--total-shards"),
+    "max_parallel": ("--max-parallel",),
+    "cpus": ("-c", "--cpus", "--cpus-per-task"),
+    "memory": ("--mem", "--memory"),
+    "gpus": ("-G", "--gpus"),
+    "machine": ("--machine",),
+    "node_pool": ("-P", "--node-pool", "--pool"),
+    "timeout": ("--timeout",),
+    "working_dir": ("-D", "--working-dir", "--chdir"),
+    "stderr": ("--stderr",),
+    "export": ("--export",),
+}
+"""The options that are fields of the spec; the second spelling is the one that messages use."""
+
+_HELP = {
+    "name": "What the run is called; any text.",
+    "shards": "How many shards; each gets an index from 0.",
+    "max_parallel": "How many shards may run at once, over the whole run.",
+    "cpus": "CPUs of each shard.  [default: 1]",
+    "memory": "Memory of each shard, such as 8G.",
+    "gpus": "GPUs of each shard: NUMBER or TYPE:NUMBER.",
+    "machine": "A machine of hpcrun.toml, or nano … 2xlarge.",
+    "node_pool": "A node pool of hpcrun.toml.",
+    "timeout": "Time one attempt of a shard may take: 90s, 15m, 1h30m.",
+    "working_dir": "Where the program starts.  [default: here]",
+    "stderr": "Keep standard error in the log (merged) or apart (separate).",
+    "export": "As sbatch's: ALL, NONE, or NAME[=VALUE],…",
+}
+_SHORT = {
+    "partition": "-p", "account": "-A", "time": "-t", "qos": "-q", "nodelist": "-w", "exclude": "-x", "dependency": "-d",
+}  # fmt: skip
+_SHOWN = (
+    "account", "begin", "comment", "constraint", "dependency", "exclude", "exclusive", "licenses", "mail-type",
+    "mail-user", "nodelist", "partition", "qos", "reservation", "signal", "time",
+)  # fmt: skip
+PASSED = sorted((TAKE_VALUE | FLAGS) - set(OWNED) - set(SPEC_FIELDS))
+"""sbatch's options that go through as they are."""
+
+
+class RunCommand(click.Command):
+    """A command whose options end at the first positional, and which knows sbatch's optional values.
+
+    sbatch takes ``--exclusive`` and ``--exclusive=user``, but never ``--exclusive user``; click knows no such option.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse `args`, ``--FLAG=VALUE`` of sbatch's turned into ``--sbatch-option FLAG=VALUE`` first."""
+        return super().parse_args(ctx, _with_flag_values(args, _takers(self)))
+
+
+def _takers(command: click.Command) -> set[str]:
+    options = (param for param in command.params if isinstance(param, click.Option))
+    return {name for option in options if not option.is_flag for name in option.opts}
+
+
+def _with_flag_values(args: Sequence[str], takers: set[str]) -> list[str]:
+    found: list[str] = []
+    rest = list(args)
+    while rest and rest[0].startswith("-") and rest[0] != "--":
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if equals and name[2:] in FLAGS - BARE:
+            found += ["--sbatch-option", f"{name[2:]}={value}"]
+            continue
+        found.append(word)
+        if word in takers and rest:
+            found.append(rest.pop(0))
+    return found + rest
+
+
+def run_options(function: Decorated) -> Decorated:
+    """Everything that describes a run: the positional words, the spec's fields, sbatch's options."""
+    decorators = [click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SPEC.yaml | COMMAND…")]
+    decorators += [click.option(*names, field, help=_HELP[field], **_kind(field)) for field, names in FIELDS.items()]
+    decorators += [
+        click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="A variable of the program."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field of the spec by its path."
+        ),
+        click.option("--cluster", type=click.Choice(["auto", "slurm", "local"]), help="Where to run.  [default: auto]"),
+        click.option("--sbatch-option", multiple=True, metavar="NAME[=VALUE]", help="Any other option of sbatch."),
+    ]
+    decorators += [_passed(name) for name in PASSED]
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def _kind(field: str) -> dict[str, Any]:
+    if field in ("shards", "max_parallel", "cpus"):
+        return {"type": int, "metavar": "N"}
+    if field == "stderr":
+        return {"type": click.Choice(["merged", "separate"])}
+    return {"metavar": "TEXT"}
+
+
+def _passed(name: str) -> Callable[[Any], Any]:
+    names = [f"--{name}", *([_SHORT[name]] if name in _SHORT else []), "sbatch_" + name.replace("-", "_")]
+    hidden = name not in _SHOWN
+    if name in FLAGS:
+        return click.option(*names, is_flag=True, hidden=hidden, help=f"sbatch --{name}[=…]")
+    return click.option(*names, hidden=hidden, metavar="…", help=f"sbatch --{name}")
+
+
+def prepared(words: tuple[str, ...], options: dict[str, Any]) -> Prepared:
+    """The run that these words and options of the command line describe, decided and not submitted."""
+    settings = config.load(os.environ, os.getcwd())
+    path = _spec_path(words)
+    source = (
+        specfile.read(path) if path else specfile.from_options({"command": list(words) or None}, {"command": "COMMAND"})
+    )
+    given = {field: options[field] for field in FIELDS} | {"env": _env(options["env"]), "sbatch": _sbatch(options)}
+    names = {field: spelled[1] for field, spelled in FIELDS.items() if len(spelled) > 1}
+    names |= {"max_parallel": "--max-parallel", "timeout": "--timeout", "machine": "--machine", "stderr": "--stderr"}
+    names |= {"export": "--export", "env": "--env", "sbatch": "sbatch's options"}
+    source = source.under(specfile.from_settings(options["settings"])).under(specfile.from_options(given, names))
+    return prepare(source, settings, options["cluster"] or settings.cluster, typed=path is None)
+
+
+def _spec_path(words: tuple[str, ...]) -> str | None:
+    """The spec file, if that is what the first word is."""
+    if not words or not words[0].endswith((".yaml", ".yml")):
+        return None
+    if not os.path.isfile(words[0]):
+        if len(words) > 1:
+            return None
+        raise SpecError("found no such file, wanted a spec file or a command", file=words[0])
+    if len(words) > 1:
+        raise SpecError(
+            f"found {words[1]!r} behind the spec file; options go before it, and the program's arguments into it "
+            "(or --set args='[…]')", file=words[0],
+        )  # fmt: skip
+    return words[0]
+
+
+def _env(pairs: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals and name not in os.environ:
+            raise SpecError(f"found {name!r}, which is not set here; wanted NAME=VALUE", field="--env")
+        found[name] = value if equals else os.environ[name]
+    return found
+
+
+def _sbatch(options: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in PASSED:
+        value = options["sbatch_" + name.replace("-", "_")]
+        if value is not None and value is not False:
+            found[name] = value
+    for text in options["sbatch_option"]:
+        name, equals, value = text.lstrip("-").partition("=")
+        found[name] = value if equals else True
+    return found

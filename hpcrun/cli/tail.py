@@ -1,0 +1,75 @@
+"""The end of a log, and what has come since."""
+
+from __future__ import annotations
+
+import codecs
+import os
+
+from hpcrun.run import Run
+
+_BLOCK = 1 << 16
+
+
+def last_lines(path: str, count: int) -> str:
+    """The last `count` lines of a file that may be large; nothing where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(_start_of_last(file.fileno(), count))
+            return file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _start_of_last(descriptor: int, count: int) -> int:
+    at = os.fstat(descriptor).st_size
+    wanted = count + 1  # the newline at the very end ends the last line
+    found = b""
+    while at > 0 and found.count(b"\n") < wanted:
+        size = min(_BLOCK, at)
+        at -= size
+        found = os.pread(descriptor, size, at) + found
+    ended = found.endswith(b"\n")
+    lines = found.split(b"\n")[: -1 if ended else None]
+    kept = lines[max(0, len(lines) - count) :]
+    return os.fstat(descriptor).st_size - len(b"\n".join(kept)) - (1 if ended and kept else 0)
+
+
+class Tail:
+    """What a shard writes, as whole lines, each with `prefix`; at its end also an unfinished one."""
+
+    def __init__(self, run: Run, shard: int, attempt: int | None, prefix: str = "") -> None:
+        self._run, self._shard, self._attempt, self._prefix = run, shard, attempt, prefix
+        self._at: dict[str, int] = {}
+        self._decoders: dict[str, codecs.IncrementalDecoder] = {}
+        self._new_line = True
+
+    def skip_to(self, lines: int | None) -> None:
+        """Pass over all but the last `lines` lines that are there now; None passes over nothing."""
+        for path in self._run.log_paths(self._shard, self._attempt) if lines is not None else ():
+            if os.path.exists(path):
+                with open(path, "rb") as file:
+                    self._at[path] = _start_of_last(file.fileno(), lines or 0)
+
+    def news(self) -> str:
+        """What has been written since the last call."""
+        return "".join(self._prefixed(self._read(path)) for path in self._run.log_paths(self._shard, self._attempt))
+
+    def _read(self, path: str) -> str:
+        try:
+            with open(path, "rb") as file:
+                file.seek(self._at.get(path, 0))
+                raw = file.read()
+        except FileNotFoundError:
+            return ""
+        self._at[path] = self._at.get(path, 0) + len(raw)
+        decoder = self._decoders.setdefault(path, codecs.getincrementaldecoder("utf-8")("replace"))
+        return decoder.decode(raw)
+
+    def _prefixed(self, text: str) -> str:
+        if not self._prefix or not text:
+            return text
+        begin = self._prefix if self._new_line else ""
+        self._new_line = text.endswith("\n")
+        body = text[:-1] if self._new_line else text
+        end = "\n" if self._new_line else ""
+        return begin + body.replace("\n", "\n" + self._prefix) + end
