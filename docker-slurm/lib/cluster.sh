@@ -55,7 +55,7 @@ show_unhealthy() {
                 Up*\(healthy\)) continue ;;
             esac
             printf '%s is "%s". The end of its log:\n' "$name" "$status" >&2
-            docker logs --tail 12 "$name" 2>&1 | sed 's/^/    /' >&2
+            docker logs --tail 40 "$name" 2>&1 | uniq | tail -n 12 | sed 's/^/    /' >&2
         done
 }
 

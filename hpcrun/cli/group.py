@@ -14,14 +14,15 @@ from hpcrun.errors import HpcrunError
 COMMANDS = {
     "run": "Submit a run and follow it to its end.",
     "submit": "Submit a run, print its id and return.",
-    "compile": "Show the plan and the sbatch scripts of a run without submitting it.",
+    "compile": "Show the plan and the sbatch scripts, submit nothing.",
     "status": "Show how a run is.",
     "list": "List the runs there are.",
     "logs": "Print what the shards of a run have written.",
     "wait": "Wait until a run has ended.",
+    "results": "Print where the shards of a run leave their results.",
     "cancel": "Let nothing more of a run start and end what runs.",
     "hosts": "Expand, fold and count Slurm hostlists.",
-    "env": "Print the run environment of the Slurm job this is called in, for eval.",
+    "env": "Print the run environment of this Slurm job, for eval.",
 }
 """Every command, with its line of help; the module of each is `hpcrun.cli.NAME` with its function `command`."""
 

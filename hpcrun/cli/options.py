@@ -46,7 +46,8 @@ _HELP = {
     "export": "As sbatch's: ALL, NONE, or NAME[=VALUE],…",
 }
 _SHORT = {
-    "partition": "-p", "account": "-A", "time": "-t", "qos": "-q", "nodelist": "-w", "exclude": "-x", "dependency": "-d",
+    "partition": "-p", "account": "-A", "time": "-t", "qos": "-q", "nodelist": "-w", "exclude": "-x",
+    "dependency": "-d",
 }  # fmt: skip
 _SHOWN = (
     "account", "begin", "comment", "constraint", "dependency", "exclude", "exclusive", "licenses", "mail-type",

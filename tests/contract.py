@@ -1,0 +1,79 @@
+"""What every cluster must do, whether it is Slurm, this machine or a fake: one set of tests for all.
+
+A module that tests a cluster subclasses `ClusterContract` and gives the fixture `seam`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from hpcrun.cluster import Cluster
+from hpcrun.errors import AccountingDisabled
+from hpcrun.rundir import RunDir
+from hpcrun.states import TERMINAL, from_slurm
+from waiting import until
+
+
+@dataclasses.dataclass(frozen=True)
+class Seam:
+    """A cluster, a way to start a run of three shards that stays until it is ended, and one that ends by itself."""
+
+    cluster: Cluster
+    start_staying: Callable[[], tuple[RunDir, str]]
+    start_ending: Callable[[], tuple[RunDir, str]]
+
+
+def shown(seam: Seam, run: RunDir, job: str) -> dict[int, str]:
+    """The state of each task of `job` in the queue."""
+    rows = [row for row in seam.cluster.queue(run) if row.job == job]
+    return {task: row.state for row in rows for task in (row.tasks if row.tasks is not None else (0,))}
+
+
+class ClusterContract:
+    @pytest.fixture
+    def seam(self) -> Seam:
+        raise NotImplementedError("each cluster gives its own")
+
+    def test_limits_are_positive(self, seam: Seam) -> None:
+        """A submission can be compiled: there is room for at least one element."""
+        assert seam.cluster.limits().max_array >= 1
+
+    def test_a_submitted_run_is_in_the_queue_at_once(self, seam: Seam) -> None:
+        """Right after submission every task is shown, in states that are known and no end."""
+        run, job = seam.start_staying()
+        try:
+            seen = shown(seam, run, job)
+            assert sorted(seen) == [0, 1, 2]
+            assert {from_slurm(state)[0] for state in seen.values()} <= {"pending", "starting", "running"}
+        finally:
+            seam.cluster.cancel(run, [job])
+
+    def test_a_cancelled_run_leaves_the_queue(self, seam: Seam) -> None:
+        """Cancelling ends what runs and what waits."""
+        run, job = seam.start_staying()
+        seam.cluster.cancel(run, [job])
+        until(lambda: not shown(seam, run, job), what="an empty queue")
+
+    def test_cancelling_what_has_ended_is_no_error(self, seam: Seam) -> None:
+        """A race between an end and a cancel has no loser."""
+        run, job = seam.start_ending()
+        until(lambda: not shown(seam, run, job), what="an empty queue")
+        seam.cluster.cancel(run, [job])
+
+    def test_the_end_is_remembered_or_accounting_says_there_is_none(self, seam: Seam) -> None:
+        """Accounting knows every task's end, or says that it is not kept."""
+        run, job = seam.start_ending()
+        until(lambda: not shown(seam, run, job), what="an empty queue")
+
+        def ends() -> bool:
+            rows = [row for row in seam.cluster.accounting([job]) if row.job == job]
+            tasks = [task for row in rows for task in (row.tasks or (0,))]
+            return sorted(tasks) == [0, 1, 2] and all(from_slurm(row.state)[0] in TERMINAL for row in rows)
+
+        try:
+            until(ends, what="three ends in accounting")
+        except AccountingDisabled:
+            assert not seam.cluster.limits().accounting

@@ -1,0 +1,82 @@
+"""A cluster in memory, for tests of what stands on the seam. It passes the contract of tests/contract.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
+from hpcrun.plan import Batch
+from hpcrun.rundir import RunDir
+
+
+@dataclasses.dataclass
+class Job:
+    """A job of the fake: its batch, what it waits for, and the state of each task."""
+
+    batch: Batch
+    dependency: str | None
+    states: list[str]
+
+
+class FakeCluster:
+    """Jobs wait until a test says what becomes of them. `refuse_after` submissions it says no; `down` it says nothing."""
+
+    name = "slurm"
+
+    def __init__(self, *, max_array: int = 1001, accounting: bool = True, refuse_after: int | None = None) -> None:
+        self._limits = Limits(max_array=max_array, accounting=accounting)
+        self.jobs: dict[str, Job] = {}
+        self.calls: list[str] = []
+        self.cancelled: list[str] = []
+        self.refuse_after = refuse_after
+        self.down = False
+
+    def _called(self, what: str) -> None:
+        self.calls.append(what)
+        if self.down:
+            raise ClusterUnavailable("the fake is down")
+
+    def limits(self) -> Limits:
+        self._called("limits")
+        return self._limits
+
+    def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
+        self._called("submit")
+        if self.refuse_after is not None and len(self.jobs) >= self.refuse_after:
+            raise SubmissionRefused("Job violates accounting/QOS policy", ("sbatch", run.script(batch.index)))
+        job = str(100 + len(self.jobs))
+        self.jobs[job] = Job(batch, dependency, ["PENDING"] * batch.count)
+        return job
+
+    def set(self, job: str, state: str, *tasks: int) -> None:
+        """Let `tasks` of `job` (all of them by default) be in a state of Slurm's."""
+        for task in tasks or range(self.jobs[job].batch.count):
+            self.jobs[job].states[task] = state
+
+    def _rows(self, shown: Sequence[str] | None) -> list[QueueRow]:
+        return [
+            QueueRow(job, (task,) if one.batch.array else None, state)
+            for job, one in self.jobs.items()
+            for task, state in enumerate(one.states)
+            if shown is None or state in shown
+        ]
+
+    def queue(self, run: RunDir | None = None, *, ended: bool = False) -> list[QueueRow]:
+        self._called("queue")
+        return self._rows(None if ended else ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"))
+
+    def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
+        self._called("accounting")
+        if not self._limits.accounting:
+            raise AccountingDisabled("the fake keeps no accounting")
+        rows = (row for row in self._rows(None) if row.job in jobs)
+        return [AccountingRow(row.job, row.tasks, row.state, 0, 0, "") for row in rows]
+
+    def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:
+        self._called("cancel")
+        for job in jobs:
+            self.cancelled.append(job)
+            states = self.jobs[job].states
+            states[:] = [s if s in ("COMPLETED", "FAILED") else "CANCELLED" for s in states]
