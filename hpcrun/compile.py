@@ -9,6 +9,7 @@ import shlex
 
 from hpcrun.cluster import Limits
 from hpcrun.config import Config, Machine, NodePool
+from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.errors import SpecError
 from hpcrun.fields import suggestion
 from hpcrun.plan import Batch, Plan, Role
@@ -117,8 +118,13 @@ def _export(text: str | None) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     try:
         words = list(lexer)
     except ValueError as error:
-        raise SpecError(f"found {text!r}: {error}", field="export") from error
+        raise SpecError(
+            f"found {text!r} with an open quote, wanted ALL, NONE, or NAME[=VALUE] with commas", field="export"
+        ) from error
     settings = dict(word.split("=", 1) for word in words if "=" in word)
+    for name in settings:
+        if not name or name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:
+            raise SpecError(f"found {name}=, wanted a name that hpcrun does not set itself", field="export")
     names = tuple(word for word in words if "=" not in word and word not in ("ALL", "NONE", "NIL"))
     return (None if "ALL" in words else names), settings
 

@@ -8,6 +8,7 @@ docs/settings.md is the reference.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -17,8 +18,8 @@ from pydantic import BeforeValidator, Field
 
 from hpcrun import quantity
 from hpcrun.errors import ConfigError, SpecError
-from hpcrun.fields import Path, Place, Source, canonical, snake, validated
-from hpcrun.spec import ABSENT, SPELLINGS, RunSpec
+from hpcrun.fields import EntryError, Path, Place, Source, all_of, canonical, snake, suggestion, validated
+from hpcrun.spec import Code, one_line, spelled
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,21 +28,34 @@ else:
 
 SITE_FILE = "/etc/hpcrun/hpcrun.toml"
 PROJECT_FILE = "hpcrun.toml"
+_TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column \d+\)")
 _ENVIRON = {field: f"HPCRUN_{field.upper()}" for field in ("home", "cluster", "node_python", "templates")}
 
 
 class _Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _all_known(cls, values: Any) -> Any:
+        known = list(cls.model_fields)
+        for key in values if isinstance(values, dict) else ():
+            if key not in known:
+                raise EntryError(key, f"found an unknown key.{suggestion(key, known) or all_of(known)}")
+        return values
+
+
+Word = Annotated[str, pydantic.AfterValidator(one_line)]
+
 
 class NodePool(_Table):
     """Where a process runs: one ``[node_pools.NAME]``."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    reservation: str | None = None
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    constraint: Word | None = None
+    reservation: Word | None = None
 
 
 class Machine(_Table):
@@ -49,7 +63,7 @@ class Machine(_Table):
 
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
     memory: Annotated[int, BeforeValidator(quantity.memory)] | None = None
-    gpus: int = 0
+    gpus: Annotated[int, Field(strict=True, ge=0)] = 0
 
 
 # Sylphx's tiers (its documentation, Machine Tiers). Slurm allots whole CPUs, so those below one get one.
@@ -71,11 +85,11 @@ class Config(_Table):
     home: str = "~/.hpcrun"
     """Where run folders are; on a file system that the nodes share."""
     cluster: Literal["auto", "slurm", "local"] = "auto"
-    node_python: str = "python3"
+    node_python: Code = "python3"
     """The Python 3.9 or newer that nodes start; an absolute path where PATH does not find one."""
     templates: str | None = None
     """A folder whose templates replace those of the package, file by file."""
-    prologue: str = ""
+    prologue: Code = ""
     """Shell code that runs in every batch script before the program."""
     grace: Annotated[float, BeforeValidator(quantity.duration)] = 10.0
     """Seconds between SIGTERM and SIGKILL where the runtime itself ends a program."""
@@ -90,7 +104,7 @@ class Config(_Table):
         """The fields of a spec that the settings give, with their places."""
         prefix = ("defaults",)
         places = {path[1:]: place for path, place in self.places.items() if path[:1] == prefix}
-        return Source(dict(self.defaults), places)
+        return spelled(Source(dict(self.defaults), places))
 
 
 def load(environ: Mapping[str, str], cwd: str) -> Config:
@@ -105,19 +119,14 @@ def load(environ: Mapping[str, str], cwd: str) -> Config:
         found = found.under(_from_environ(environ))
         checked = canonical(found, [name for name in Config.model_fields if name != "places"], {}, {})
         config = validated(Config, checked)
-        canonical(
-            config.model_copy(update={"places": found.places}).default_fields(),
-            list(RunSpec.model_fields),
-            SPELLINGS,
-            ABSENT,
-        )
+        config.model_copy(update={"places": found.places}).default_fields()
     except SpecError as error:
         raise ConfigError(error.problem, file=error.file, line=error.line, field=error.field) from error
     home = os.path.abspath(_home(config.home, environ))
     if any(ord(char) < 32 or char == "\x7f" for char in home):
-        raise ConfigError(
-            f"found a control character in {home!r}, wanted a plain path: Slurm cannot name it", field="home"
-        )
+        place = found.place(("home",))
+        problem = f"found a control character in {home!r}, wanted a plain path: Slurm cannot name it"
+        raise ConfigError(problem, file=place.file, line=place.line, field=place.field or "home")
     return config.model_copy(update={"home": home, "machines": {**TIERS, **config.machines}, "places": found.places})
 
 
@@ -154,8 +163,10 @@ def _read(path: str) -> Source:
         raise ConfigError(f"cannot read the settings: {error.strerror}", file=path) from error
     except UnicodeDecodeError as error:
         raise ConfigError("found bytes that are not UTF-8, wanted a TOML file", file=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not TOML: {error}", file=path) from error
+    except ValueError as error:
+        said = _TOML_PLACE.fullmatch(str(error))
+        problem, line = (said[1], int(said[2])) if said else (str(error), None)
+        raise ConfigError(f"not TOML: {problem}", file=path, line=line) from error
     return Source(values, {(): Place(path), **_places(text, path)})
 
 

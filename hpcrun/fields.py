@@ -22,6 +22,14 @@ Model = TypeVar("Model", bound=pydantic.BaseModel)
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
+class EntryError(ValueError):
+    """What is wrong with the entry `key` of a mapping; raised by validators of the whole mapping."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(problem)
+        self.key = key
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Where a value was written: a line of a file, or a command line option (`file` empty)."""
@@ -96,7 +104,7 @@ def canonical(source: Source, known: list[str], spellings: Mapping[str, str], ab
         if name in absent:
             raise source.error((key,), absent[name])
         if name not in known:
-            raise source.error((key,), f"found an unknown key.{suggestion(name, known) or _all_of(known)}")
+            raise source.error((key,), f"found an unknown key.{suggestion(name, known) or all_of(known)}")
         if name in values:
             raise source.error(
                 (key,), f"found `{key}` beside `{spelled[name]}`, which says the same; wanted one of them"
@@ -109,7 +117,8 @@ def canonical(source: Source, known: list[str], spellings: Mapping[str, str], ab
     return Source(values, places)
 
 
-def _all_of(known: list[str]) -> str:
+def all_of(known: list[str]) -> str:
+    """`` Wanted one of: …`` with all of `known`."""
     return " Wanted one of: " + ", ".join(sorted(known))
 
 
@@ -123,6 +132,8 @@ def validated(model: type[Model], source: Source) -> Model:
     except pydantic.ValidationError as error:
         first, *others = error.errors()
         path = tuple(part for part in first["loc"] if not str(part).startswith("function-"))
+        cause = first.get("ctx", {}).get("error")
+        path += (cause.key,) if isinstance(cause, EntryError) else ()
         more = f" ({len(others)} more after this one)" if others else ""
         raise source.error(path, _problem(first) + more) from error
 
@@ -157,5 +168,5 @@ def _problem(error: Any) -> str:
 
 def shown(value: object) -> str:
     """A value as a message quotes it, cut to a readable length."""
-    text = "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "…"

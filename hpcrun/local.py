@@ -53,7 +53,11 @@ class Local:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise SubmissionRefused(f"cannot start {self._python!r}: {error.strerror}", tuple(argv)) from error
+                raise SubmissionRefused(
+                    f"cannot start {self._python!r}: {error.strerror}",
+                    tuple(argv),
+                    "set node_python in hpcrun.toml to a Python 3.9 or newer",
+                ) from error
         assert supervisor.stdout is not None
         said = supervisor.stdout.read()
         supervisor.stdout.close()

@@ -30,8 +30,10 @@ def template(folder: str | None) -> tuple[str, str]:
         try:
             with open(path, encoding="utf-8") as file:
                 return file.read(), path
-        except (OSError, UnicodeDecodeError) as error:
-            raise TemplateError(f"cannot read the template: {error}", file=path) from error
+        except OSError as error:
+            raise TemplateError(f"cannot read the template: {error.strerror}", file=path) from error
+        except UnicodeDecodeError as error:
+            raise TemplateError("found bytes that are not UTF-8, wanted a template", file=path) from error
     return (resources.files("hpcrun") / "templates" / TEMPLATE).read_text(encoding="utf-8"), TEMPLATE
 
 

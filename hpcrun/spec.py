@@ -14,7 +14,8 @@ from pydantic import BeforeValidator, Field
 
 from hpcrun import quantity
 from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
-from hpcrun.fields import Source, canonical, shown, suggestion, validated
+from hpcrun.fields import EntryError, Source, canonical, shown, suggestion, validated
+from hpcrun.indexes import MAX_INDEXES
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
 
 SPELLINGS = {
@@ -76,6 +77,7 @@ def _no_nul(value: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_text), pydantic.AfterValidator(_no_nul)]
+Code = Annotated[str, pydantic.AfterValidator(_no_nul)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 
 
@@ -86,6 +88,8 @@ def _command(value: object) -> object:
         )
     if value == []:
         raise ValueError("found an empty list, wanted a program and its arguments")
+    if isinstance(value, list) and value[0] == "":
+        raise ValueError("found an empty text as the program, wanted its name or path")
     return value
 
 
@@ -96,15 +100,13 @@ def _script(value: object) -> object:
 def _env(value: object) -> object:
     for name, content in value.items() if isinstance(value, dict) else ():
         if isinstance(content, bool):
-            raise ValueError(
-                f'found {name}: {str(content).lower()}, wanted text; write {name}: "{str(content).lower()}"'
-            )
+            raise EntryError(name, f'found {shown(content)}, wanted text; write {name}: "{shown(content)}"')
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise ValueError(f"found the variable name {name!r}, wanted a name without = or NUL")
+            raise EntryError(name, f"found the variable name {name!r}, wanted a name without = or NUL")
         if name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:
-            raise ValueError(f"found {name}, which hpcrun sets itself; wanted a name without a reserved prefix")
+            raise EntryError(name, f"found {name}, which hpcrun sets itself; wanted a name without a reserved prefix")
         if len(os_bytes(f"{name}={content}")) > 131071:
-            raise ValueError(f"found {name} with more than 128 KiB, which Linux gives to no program; put it in a file")
+            raise EntryError(name, "found more than 128 KiB, which Linux gives to no program; put it in a file")
     return value
 
 
@@ -117,9 +119,13 @@ def _gpus(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return str(value)
     name, _, count = str(value).rpartition(":")
-    if not isinstance(value, str) or not count.isdecimal() or (":" in value and not name):
+    if not isinstance(value, str) or not _is_number(count) or not name.isprintable() or (":" in value and not name):
         raise ValueError(f"found {shown(value)}, wanted a number of GPUs or TYPE:NUMBER")
     return value
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _sbatch(value: object) -> object:
@@ -129,10 +135,12 @@ def _sbatch(value: object) -> object:
     found: dict[str, str | None] = {}
     for key, setting in value.items():
         name = str(key).lstrip("-").replace("_", "-")
-        _refuse_option(name)
-        if setting is False:
-            continue
-        found[name] = _option_value(name, setting)
+        try:
+            _refuse_option(name)
+            if setting is not False:
+                found[name] = _option_value(name, setting)
+        except ValueError as error:
+            raise EntryError(key, str(error)) from error
     return found
 
 
@@ -152,9 +160,18 @@ def _option_value(name: str, setting: object) -> str | None:
         return None
     if name in BARE:
         raise ValueError(f"found --{name}={setting}, wanted --{name} alone: it takes no value")
-    text = ",".join(map(str, setting)) if isinstance(setting, list) else str(setting)
+    if isinstance(setting, Mapping):
+        raise ValueError(f"found {shown(setting)}, wanted text, a number or a list")
+    return one_line(",".join(map(str, setting)) if isinstance(setting, list) else str(setting))
+
+
+def one_line(text: str) -> str:
+    """`text`, which is to become part of a line of an sbatch script.
+
+    Raises ValueError where it holds a control character.
+    """
     if any(ord(char) < 32 or char == "\x7f" for char in text):
-        raise ValueError(f"found a control character in --{name}={text!r}, wanted a single line")
+        raise ValueError(f"found a control character in {shown(text)}, wanted a single line")
     return text
 
 
@@ -163,7 +180,7 @@ def _only(allowed: object) -> BeforeValidator:
 
     def check(value: object) -> None:
         if value != allowed or type(value) is not type(allowed):
-            raise ValueError(f"found {shown(value)}, wanted {allowed!r} or no such field: {_NOT_YET_VALUE}")
+            raise ValueError(f"found {shown(value)}, wanted {shown(allowed)} or no such field: {_NOT_YET_VALUE}")
 
     return BeforeValidator(check)
 
@@ -179,12 +196,12 @@ class RunSpec(pydantic.BaseModel):
     """Program and first arguments."""
     args: list[Text] = []
     """Further arguments."""
-    script: Annotated[str, BeforeValidator(_script)] | None = None
+    script: Annotated[Code, BeforeValidator(_script)] | None = None
     """Shell code for bash, instead of a command: text, or a list of lines."""
     env: Annotated[dict[str, Text], BeforeValidator(_env)] = {}
     working_dir: Text | None = None
     """Where the program starts; the directory of the submission by default."""
-    shards: Count | None = None
+    shards: Annotated[Count, Field(le=MAX_INDEXES)] | None = None
     """How many indices the run has; none by default, which is one program and no shard variables of Velda."""
     completion_mode: Annotated[None, _only("Indexed")] = None
     gang_scheduling: Annotated[None, _only(False)] = None
@@ -204,10 +221,18 @@ class RunSpec(pydantic.BaseModel):
     stderr: Literal["merged", "separate"] = "merged"
     export: Text | None = None
     """As sbatch's ``--export``: ALL (default), NONE, or NAME[=VALUE] with commas."""
-    prologue: str | None = None
+    prologue: Code | None = None
     """Shell code that runs in the batch script before the program, besides the site's own."""
     sbatch: Annotated[dict[str, str | None], BeforeValidator(_sbatch)] = {}
     """Any of sbatch's long options."""
+
+
+def spelled(source: Source) -> Source:
+    """`source` with every field in its one spelling; sources are spelled alike before one is laid over another.
+
+    Raises SpecError for a field that there is not.
+    """
+    return canonical(source, list(RunSpec.model_fields), SPELLINGS, ABSENT)
 
 
 def from_source(source: Source) -> RunSpec:
@@ -215,7 +240,7 @@ def from_source(source: Source) -> RunSpec:
 
     Raises SpecError with file, line and field.
     """
-    found = canonical(source, list(RunSpec.model_fields), SPELLINGS, ABSENT)
+    found = spelled(source)
     spec = validated(RunSpec, found)
     if spec.command and spec.script:
         raise found.error(("script",), "found `script` beside `command`, wanted one of them")

@@ -9,6 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from hpcrun.errors import SpecError
 from hpcrun.fields import Path, Place, Source, shown
@@ -32,18 +33,25 @@ def read(path: str) -> Source:
 
 def parse(text: str, path: str) -> Source:
     """The values in `text`; `path` is what errors call it."""
+    places: dict[Path, Place] = {(): Place(path, 1)}
     try:
         loaded = YAML(typ="rt").load(text)
+        values = _plain(loaded, (), path, places)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        problem = (error.problem or str(error)).splitlines()[0]
-        raise SpecError(f"not YAML: {problem}", file=path, line=line) from error
-    except YAMLError as error:
+        problem = ", ".join(part for part in (error.context, error.problem or str(error)) if part)
+        raise SpecError(f"not YAML: {problem.splitlines()[0]}", file=path, line=line) from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SpecError(f"not YAML: found the character {text[error.position]!r}", file=path, line=line) from error
+    except RecursionError as error:
+        problem = "found values nested without an end, wanted no alias inside of what it stands for"
+        raise SpecError(problem, file=path) from error
+    except (YAMLError, ValueError) as error:
         raise SpecError(f"not YAML: {str(error).splitlines()[0]}", file=path) from error
-    if not isinstance(loaded, CommentedMap):
-        raise SpecError(f"found {shown(loaded)}, wanted a mapping of fields such as `command:`", file=path)
-    places: dict[Path, Place] = {(): Place(path, 1)}
-    return Source(_plain(loaded, (), path, places), places)
+    if not isinstance(values, dict):
+        raise SpecError(f"found {shown(values)}, wanted a mapping of fields such as `command:`", file=path)
+    return Source(values, places)
 
 
 def _plain(node: Any, at: Path, path: str, places: dict[Path, Place]) -> Any:
@@ -87,7 +95,7 @@ def from_settings(settings: Iterable[str]) -> Source:
 def _scalar(text: str) -> Any:
     try:
         return _plain(YAML(typ="rt").load(text), (), "--set", {}) if text else ""
-    except YAMLError:
+    except (YAMLError, ValueError, RecursionError):
         return text
 
 
@@ -96,7 +104,7 @@ def at(path: tuple[str, ...], value: Any, field: str) -> Source:
     nested = value
     for key in reversed(path):
         nested = {key: nested}
-    return Source(nested, {path: Place(field=field)})
+    return Source(nested, {path[:length]: Place(field=field) for length in range(1, len(path) + 1)})
 
 
 def from_options(options: Mapping[str, Any], names: Mapping[str, str]) -> Source:

@@ -40,7 +40,9 @@ def submit(what: Sequence[str] | str | Mapping[str, Any], *, cluster: str | None
         source = spec.raw(what)
     else:
         source, typed = spec.raw({"command": list(what)}), True
-    prepared = prepare(source.under(spec.raw(fields)), config, cluster or config.cluster, typed=typed)
+    prepared = prepare(
+        spec.spelled(source).under(spec.spelled(spec.raw(fields))), config, cluster or config.cluster, typed=typed
+    )
     return carry_out(prepared)
 
 

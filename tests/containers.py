@@ -12,16 +12,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "docker-slurm"
 NAME = "hpcrun-tests"
 MAX_ARRAY_SIZE = 101
+WHEEL = os.environ.get("HPCRUN_TEST_WHEEL")  # read now: each test scrubs the environment
 
 Done = subprocess.CompletedProcess[str]
 
 
 def up(*options: str) -> None:
     """Bring the tests' cluster up, with this checkout's wheel on its login node."""
-    wheel = os.environ.get("HPCRUN_TEST_WHEEL")
     command = [str(SCRIPTS / "up"), "--max-array-size", str(MAX_ARRAY_SIZE), *options]
     done = subprocess.run(
-        command + (["--wheel", wheel] if wheel else []), env={**os.environ, "DOCKER_SLURM_NAME": NAME}, text=True,
+        command + (["--wheel", WHEEL] if WHEEL else []), env={**os.environ, "DOCKER_SLURM_NAME": NAME}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"docker-slurm/up failed:\n{done.stdout}"

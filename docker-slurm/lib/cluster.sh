@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # The containers of one cluster: started, compared with what was asked, waited for.
 
+NODES=(c1 c2 c3 c4)
+
 services() {
     [[ $ACCOUNTING == none ]] || printf '%s\n' db slurmdbd
     printf '%s\n' slurmctld login "${NODES[@]}"
@@ -16,40 +18,44 @@ export_settings() {
     export DOCKER_SLURM_SPEC
 }
 
+# What the running cluster was started with; nothing where none runs.
+current_spec() { docker exec "$CLUSTER-login" printenv DOCKER_SLURM_SPEC 2>/dev/null || true; }
+
 # Asking compose whether anything changed takes seconds, asking docker does not.
 as_wanted() {
     local wanted running
-    wanted=$(services | sed "s/^/$NAME-/" | sort)
-    running=$(docker ps --filter "label=com.docker.compose.project=$NAME" --filter status=running --format '{{.Names}}' | sort)
+    wanted=$(services | sed "s/^/$CLUSTER-/" | sort)
+    running=$(docker ps --filter "label=com.docker.compose.project=$CLUSTER" --filter status=running --format '{{.Names}}' | sort)
     [[ $wanted == "$running" ]] || return 1
-    docker exec "$NAME-login" printenv DOCKER_SLURM_SPEC 2>/dev/null | grep -qx "$DOCKER_SLURM_SPEC"
+    [[ $(current_spec) == "$DOCKER_SLURM_SPEC" ]]
 }
 
 unpause_all() {
-    docker ps -q --filter "label=com.docker.compose.project=$NAME" --filter status=paused \
+    docker ps -q --filter "label=com.docker.compose.project=$CLUSTER" --filter status=paused \
         | xargs -r docker unpause >/dev/null
 }
 
 # Compose keeps services that it was not asked for.
 remove_unwanted() {
     [[ $ACCOUNTING == none ]] || return 0
-    docker rm -f "$NAME-slurmdbd" "$NAME-db" >/dev/null 2>&1 || true
+    docker rm -f "$CLUSTER-slurmdbd" "$CLUSTER-db" >/dev/null 2>&1 || true
 }
 
 start_containers() {
     local wanted
     mapfile -t wanted < <(services)
+    [[ $(current_spec) == "$DOCKER_SLURM_SPEC" ]] || cancel_jobs
     remove_unwanted
-    say "starting ${#wanted[@]} containers of '$NAME' (Slurm $RELEASE)"
-    compose up --detach --no-build --remove-orphans "${wanted[@]}" >"$CACHE/compose-$NAME.log" 2>&1 && return
-    tail -n 15 "$CACHE/compose-$NAME.log" >&2
-    fail "compose failed; its output is in $CACHE/compose-$NAME.log"
+    say "starting ${#wanted[@]} containers of '$CLUSTER' (Slurm $RELEASE)"
+    compose up --detach --no-build --remove-orphans "${wanted[@]}" >"$CACHE/compose-$CLUSTER.log" 2>&1 && return
+    tail -n 15 "$CACHE/compose-$CLUSTER.log" >&2
+    fail "compose failed; its output is in $CACHE/compose-$CLUSTER.log"
 }
 
 # The end of the log of every container that is not up and healthy.
 show_unhealthy() {
     local name status
-    docker ps -a --filter "label=com.docker.compose.project=$NAME" --format '{{.Names}}\t{{.Status}}' \
+    docker ps -a --filter "label=com.docker.compose.project=$CLUSTER" --format '{{.Names}}\t{{.Status}}' \
         | while IFS=$'\t' read -r name status; do
             case $status in
                 Up*\(healthy\)) continue ;;
@@ -61,10 +67,10 @@ show_unhealthy() {
 
 wait_for_cluster() {
     local seconds=${DOCKER_SLURM_TIMEOUT:-120} missing
-    missing=$(docker exec "$NAME-login" wait-for-cluster "$seconds" 2>&1) && return
+    missing=$(docker exec "$CLUSTER-login" wait-for-cluster "$seconds" 2>&1) && return
     show_unhealthy
     printf '%s\n' "$missing" | sed 's/^/docker-slurm: /' >&2
-    fail "the cluster was not ready within $seconds s (DOCKER_SLURM_TIMEOUT); 'docker logs $NAME-slurmctld' says more, '${0%/*}/down --volumes' starts afresh"
+    fail "the cluster was not ready within $seconds s (DOCKER_SLURM_TIMEOUT); 'docker logs $CLUSTER-slurmctld' says more, '${0%/*}/down --volumes' starts afresh"
 }
 
 start_cluster() {

@@ -1,10 +1,9 @@
 # shellcheck shell=bash
 # What all commands share: the cluster's name, words and endings.
 
-NAME=${DOCKER_SLURM_NAME:-docker-slurm}
-CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/docker-slurm
-NODES=(c1 c2 c3 c4)
-export DOCKER_SLURM_NAME=$NAME
+CLUSTER=${DOCKER_SLURM_NAME:-docker-slurm}
+CACHE=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/docker-slurm
+export DOCKER_SLURM_NAME=$CLUSTER
 
 # Daemons and package tools live in sbin, which is not in everybody's PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -26,13 +25,18 @@ usage_error() {
 need_value() { (($2 >= 2)) || usage_error "$1 wants a value"; }
 
 check_name() {
-    [[ $NAME =~ ^[a-z0-9][a-z0-9_-]*$ ]] \
-        || usage_error "DOCKER_SLURM_NAME is '$NAME'; wanted lower-case letters, digits, '-' and '_'"
+    [[ $CLUSTER =~ ^[a-z0-9][a-z0-9_-]*$ ]] \
+        || usage_error "DOCKER_SLURM_NAME is '$CLUSTER'; wanted lower-case letters, digits, '-' and '_'"
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
 is_root() { ((EUID == 0)); }
+
+make_cache() {
+    mkdir -p "$CACHE" 2>/dev/null || true
+    [[ -w $CACHE ]] || fail "'$CACHE' cannot be written to; set XDG_CACHE_HOME to a folder that can"
+}
 
 # apt_install WHY PACKAGE...: only root may, and only where there is apt.
 apt_install() {

@@ -51,9 +51,6 @@ ensure_engine() {
     start_engine
 }
 
-require_engine() {
-    have docker && engine_answers || fail "no docker engine answers; '${0%/*}/up' starts one"
-}
 
 ensure_compose() {
     if docker compose version >/dev/null 2>&1; then
@@ -65,5 +62,12 @@ ensure_compose() {
 }
 
 compose() {
-    "${COMPOSE[@]}" --project-name "$NAME" --project-directory "$HERE" --file "$HERE/compose.yaml" "$@"
+    "${COMPOSE[@]}" --project-name "$CLUSTER" --project-directory "$HERE" --file "$HERE/compose.yaml" "$@"
+}
+
+# Slurm's state outlives the containers: jobs whose processes went with them
+# would hold their nodes until slurmctld notices, which takes a minute.
+cancel_jobs() {
+    timeout 15 docker exec "$CLUSTER-slurmctld" bash -c \
+        'squeue -ha -o %u | sort -u | xargs -r -n 1 scancel -u' >/dev/null 2>&1 || true
 }

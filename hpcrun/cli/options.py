@@ -10,7 +10,9 @@ import click
 
 from hpcrun import config, specfile
 from hpcrun.errors import SpecError
+from hpcrun.fields import snake
 from hpcrun.sbatch_options import BARE, FLAGS, OWNED, SPEC_FIELDS, TAKE_VALUE
+from hpcrun.spec import ABSENT, spelled
 from hpcrun.submission import Prepared, prepare
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -79,6 +81,8 @@ def _with_flag_values(args: Sequence[str], takers: set[str]) -> list[str]:
     while rest and rest[0].startswith("-") and rest[0] != "--":
         word = rest.pop(0)
         name, equals, value = word.partition("=")
+        if name not in takers:
+            _refuse(name)
         if equals and name[2:] in FLAGS - BARE:
             found += ["--sbatch-option", f"{name[2:]}={value}"]
             continue
@@ -86,6 +90,20 @@ def _with_flag_values(args: Sequence[str], takers: set[str]) -> list[str]:
         if word in takers and rest:
             found.append(rest.pop(0))
     return found + rest
+
+
+def _refuse(name: str) -> None:
+    """Say why there is no such option where that is known."""
+    if name.startswith("--") and name[2:] in OWNED:
+        raise SpecError(f"found an option of sbatch's that hpcrun decides: {OWNED[name[2:]]}", field=name)
+    if name.startswith("--") and (snake(name[2:]) in ABSENT or name in _NOT_YET):
+        raise SpecError(
+            "found an option that this version cannot carry out; wanted a run without it "
+            "(docs/scope.md says what is planned)", field=name,
+        )  # fmt: skip
+
+
+_NOT_YET = ("--gang", "--opportunistic", "--codespec", "--worker-codespec", "--worker-node-pool", "--worker-replicas")
 
 
 def run_options(function: Decorated) -> Decorated:
@@ -133,7 +151,8 @@ def prepared(words: tuple[str, ...], options: dict[str, Any]) -> Prepared:
     names = {field: spelled[1] for field, spelled in FIELDS.items() if len(spelled) > 1}
     names |= {"max_parallel": "--max-parallel", "timeout": "--timeout", "machine": "--machine", "stderr": "--stderr"}
     names |= {"export": "--export", "env": "--env", "sbatch": "sbatch's options"}
-    source = source.under(specfile.from_settings(options["settings"])).under(specfile.from_options(given, names))
+    source = spelled(source).under(spelled(specfile.from_settings(options["settings"])))
+    source = source.under(specfile.from_options(given, names))
     return prepare(source, settings, options["cluster"] or settings.cluster, typed=path is None)
 
 
@@ -144,11 +163,12 @@ def _spec_path(words: tuple[str, ...]) -> str | None:
     if not os.path.isfile(words[0]):
         if len(words) > 1:
             return None
-        raise SpecError("found no such file, wanted a spec file or a command", file=words[0])
+        found = "a directory" if os.path.isdir(words[0]) else "no such file"
+        raise SpecError(f"found {found}, wanted a spec file or a command", file=words[0])
     if len(words) > 1:
         raise SpecError(
             f"found {words[1]!r} behind the spec file; options go before it, and the program's arguments into it "
-            "(or --set args='[…]')", file=words[0],
+            "(or --set spec.args='[…]')", file=words[0],
         )  # fmt: skip
     return words[0]
 

@@ -1,0 +1,33 @@
+"""What holds for every test: a clean environment, and a home and a run folder of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_SCRUBBED = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "HPCRUN_", "XDG_CONFIG_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of a job or of the developer's settings reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(_SCRUBBED) or name == "CUDA_VISIBLE_DEVICES":
+            monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HPCRUN_HOME", str(tmp_path / "runs-home"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The cluster is expected unless somebody says that there is none: its tests fail without it, they never skip."""
+    parser.addoption("--no-cluster", action="store_true", help="leave out the tests on the Slurm of docker-slurm/")
+    parser.addoption("--keep-cluster", action="store_true", help="leave the tests' Slurm up at the end")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --no-cluster tests/cluster is not even read."""
+    left_out = collection_path.name == "cluster" and collection_path.parent.name == "tests"
+    return True if left_out and config.getoption("--no-cluster") else None

@@ -1,0 +1,292 @@
+"""Bad input of every kind: one clear message, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hpcrun.cli import main
+from unit.made import plan
+
+NOT_YET = "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
+NOT_YET_OPTION = NOT_YET.replace("a field", "an option").replace("a spec", "a run")
+NOT_YET_VALUE = "anything else is not part of this version (docs/scope.md says what is planned)"
+USAGE = "Usage: hpcrun {0} [OPTIONS] {1}\nTry 'hpcrun {0} --help' for help.\n\nError: "
+RUN_USAGE = USAGE.format("submit", "SPEC.yaml | COMMAND…")
+FIELDS = (
+    "args, backoff_limit_per_index, command, completion_mode, cpus, env, export, gang_scheduling, gpus, machine, "
+    "max_parallel, memory, name, node_pool, prologue, sbatch, script, shards, stderr, timeout, working_dir"
+)
+MEMORY = "wanted an amount of memory such as 8G, 512M or 1.5GiB"
+DURATION = "wanted a duration such as 90s, 15m, 1h30m or 01:30:00"
+PARTITION = "Did you mean `partition`?"
+
+# What follows `command: [a]` in spec.yaml, and what is said about it behind "spec.yaml:".
+SPEC_LINES = [
+    ("shard: 4", "2: shard: found an unknown key. Did you mean `shards`?"),
+    ("zzzz: 4", f"2: zzzz: found an unknown key. Wanted one of: {FIELDS}"),
+    ("1: 2", "2: [1]: found the key 1, wanted a name"),
+    ("shards: four", "2: shards: found 'four', wanted a whole number"),
+    ("shards: 1.5", "2: shards: found 1.5, wanted a whole number"),
+    ("shards: 0", "2: shards: found 0, wanted 1 or more"),
+    ("shards: true", "2: shards: found true, wanted a whole number"),
+    ("shards: 99999999999", "2: shards: found 99999999999, wanted 4000001 or less"),
+    ("parallelism: 0", "2: parallelism: found 0, wanted 1 or more"),
+    ("cpus: '2'", "2: cpus: found '2', wanted a whole number"),
+    ("shards: 4\nparallelism: 4", "3: parallelism: found `parallelism` beside `shards`, which says the same; wanted one of them"),
+    ("shards: 4\nshards: 5", '3: not YAML: while constructing a mapping, found duplicate key "shards" with value "5" (original value: "4")'),
+    ('name: "a\\0b"', "2: name: found a NUL byte in 'a\\x00b', wanted text: no program can be given one"),
+    ('args: ["a\\0b"]', "2: args[0]: found a NUL byte in 'a\\x00b', wanted text: no program can be given one"),
+    ('prologue: "a\\0b"', "2: prologue: found a NUL byte in 'a\\x00b', wanted text: no program can be given one"),
+    ("args: [x, true]", "2: args[1]: found true, wanted text (put it in quotes)"),
+    ("args: x", "2: args: found 'x', wanted a list"),
+    ("memory: 8X", f"2: memory: found '8X', {MEMORY}"),
+    ("mem: -4", f"2: mem: found -4, {MEMORY}"),
+    ("memory: 0", "2: memory: found 0, wanted at least 1M of memory"),
+    ("timeout: soon", f"2: timeout: found 'soon', {DURATION}"),
+    ("timeoutSeconds: 0", "2: timeoutSeconds: found 0, wanted a duration above zero"),
+    ("timeout: .inf", f"2: timeout: found inf, {DURATION}"),
+    ("gpus: many", "2: gpus: found 'many', wanted a number of GPUs or TYPE:NUMBER"),
+    ("gpus: '²'", "2: gpus: found '²', wanted a number of GPUs or TYPE:NUMBER"),
+    ('gpus: "a\\nb:1"', "2: gpus: found 'a\\nb:1', wanted a number of GPUs or TYPE:NUMBER"),
+    ("machine: xlrge", "2: machine: found 'xlrge', wanted one of: 2xlarge, large, mem-2xlarge, micro, nano, small, standard, xlarge. Did you mean `xlarge`?"),
+    ("pool: gpu", "2: pool: found 'gpu', wanted a [node_pools.gpu] in hpcrun.toml; there is none yet."),
+    ("stderr: both", "2: stderr: found 'both', wanted 'merged' or 'separate'"),
+    ("env:\n  A: 1\n  HPCRUN_RUN_ID: x", "4: env.HPCRUN_RUN_ID: found HPCRUN_RUN_ID, which hpcrun sets itself; wanted a name without a reserved prefix"),
+    ("env:\n  JOB_COMPLETION_INDEX: 3", "3: env.JOB_COMPLETION_INDEX: found JOB_COMPLETION_INDEX, which hpcrun sets itself; wanted a name without a reserved prefix"),
+    ("env:\n  A: 1\n  DEBUG: true", '4: env.DEBUG: found true, wanted text; write DEBUG: "true"'),
+    ("env:\n  DEBUG:", "3: env.DEBUG: found nothing, wanted text (put it in quotes)"),
+    ('env:\n  "A=B": x', "3: env.A=B: found the variable name 'A=B', wanted a name without = or NUL"),
+    ("env: [A=1]", "2: env: found ['A=1'], wanted a mapping of names to values"),
+    ("env:\n  BIG: " + 131072 * "x", "3: env.BIG: found more than 128 KiB, which Linux gives to no program; put it in a file"),
+    ("sbatch:\n  hold: true\n  partion: x", f"4: sbatch.partion: found --partion, which sbatch does not have. {PARTITION}"),
+    ("sbatch:\n  array: 0-3", "3: sbatch.array: found --array, which hpcrun decides: shards decide it; use `shards` and `max_parallel` (-N, --max-parallel)"),
+    ("sbatch: {output: x}", "2: sbatch.output: found --output, which hpcrun decides: hpcrun keeps one log a shard; use `hpcrun logs`"),
+    ("sbatch: {mem: 4G}", "2: sbatch.mem: found --mem, wanted the spec's own field `memory`"),
+    ("sbatch: {partition: }", "2: sbatch.partition: found --partition without a value, wanted --partition=VALUE"),
+    ("sbatch: {hold: 4}", "2: sbatch.hold: found --hold=4, wanted --hold alone: it takes no value"),
+    ("sbatch: {comment: {a: 1}}", "2: sbatch.comment: found {'a': 1}, wanted text, a number or a list"),
+    ('sbatch: {comment: "a\\nb"}', "2: sbatch.comment: found a control character in 'a\\nb', wanted a single line"),
+    ("export: \"A='x\"", "2: export: found \"A='x\" with an open quote, wanted ALL, NONE, or NAME[=VALUE] with commas"),
+    ("export: SLURM_X=1", "2: export: found SLURM_X=, wanted a name that hpcrun does not set itself"),
+    ("script: b", "2: script: found `script` beside `command`, wanted one of them"),
+    ("worker: {replicas: 2}", f"2: worker: {NOT_YET}"),
+    ("retries: 3", f"2: retries: {NOT_YET}"),
+    ("kind: job", f"2: kind: {NOT_YET}"),
+    ("gangScheduling: true", f"2: gangScheduling: found true, wanted false or no such field: {NOT_YET_VALUE}"),
+    ("completionMode: NonIndexed", f"2: completionMode: found 'NonIndexed', wanted 'Indexed' or no such field: {NOT_YET_VALUE}"),
+    ("backoffLimitPerIndex: 2", f"2: backoffLimitPerIndex: found 2, wanted 0 or no such field: {NOT_YET_VALUE}"),
+    ("cpus: 1000000", f"2: cpus: found 1000000 a shard, and this machine has {len(os.sched_getaffinity(0))}; lower it"),
+    ("shards: x\ncpus: y", "2: shards: found 'x', wanted a whole number (1 more after this one)"),
+]  # fmt: skip
+
+# A whole spec.yaml.
+SPEC_FILES = [
+    ("", ": found nothing, wanted a mapping of fields such as `command:`"),
+    ("- a\n", ": found ['a'], wanted a mapping of fields such as `command:`"),
+    ("command: [a\n", ":2: not YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
+    ("command: [a]\n\tb: 4\n", ":2: not YAML: while scanning for the next token, found character '\\t' that cannot start any token"),
+    ("command: *x\n", ":1: not YAML: found undefined alias 'x'"),
+    ("command: [a]\n---\n", ":2: not YAML: expected a single document in the stream, but found another document"),
+    ('command:\n- "\x01"\n', ":2: not YAML: found the character '\\x01'"),
+    ("&a\ncommand: [a]\nenv: *a\n", ": found values nested without an end, wanted no alias inside of what it stands for"),
+    ("shards: 4\n", ":1: found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),
+    ("script: ''\n", ":1: found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),
+    ("script: a\nargs: [b]\n", ":2: args: found `args` beside `script`, wanted them in the script, or a `command`"),
+    ('script: "a\\0b"\n', ":1: script: found a NUL byte in 'a\\x00b', wanted text: no program can be given one"),
+    ("command: python train.py\n", ":1: command: found the text 'python train.py', wanted a list such as [python, train.py]; for shell code use `script`"),
+    ("command: []\n", ":1: command: found an empty list, wanted a program and its arguments"),
+    ("command: ['']\n", ":1: command: found an empty text as the program, wanted its name or path"),
+    ("command: {a: 1}\n", ":1: command: found {'a': 1}, wanted a list"),
+    (b"\xff\xfe", ": found bytes that are not UTF-8, wanted a YAML file"),
+]  # fmt: skip
+
+# hpcrun.toml, and what is said behind its path.
+SETTINGS = [
+    ("home = \n", ":1: not TOML: Invalid value"),
+    ("a = 1\na = 2\n", ":2: not TOML: Cannot overwrite a value"),
+    ('\nhoem = "a"\n', ":2: hoem: found an unknown key. Did you mean `home`?"),
+    ('grace = "soon"\n', f":1: grace: found 'soon', {DURATION}"),
+    ('cluster = "k8s"\n', ":1: cluster: found 'k8s', wanted 'auto', 'slurm' or 'local'"),
+    ("home = 3\n", ":1: home: found 3, wanted text (put it in quotes)"),
+    ('home = "/a\\nb"\n', ":1: home: found a control character in '/a\\nb', wanted a plain path: Slurm cannot name it"),
+    ("node_pools = 3\n", ":1: node_pools: found 3, wanted a mapping of names to values"),
+    ('[node_pools.a]\npartion = "x"\n', f":2: node_pools.a.partion: found an unknown key. {PARTITION}"),
+    ('[node_pools.a]\nqos = "x\\ny"\n', ":2: node_pools.a.qos: found a control character in 'x\\ny', wanted a single line"),
+    ("[machines.a]\ncpus = 0\n", ":2: machines.a.cpus: found 0, wanted 1 or more"),
+    ('[machines.a]\nmemory = "x"\n', f":2: machines.a.memory: found 'x', {MEMORY}"),
+    ("[machines.a]\ngpus = -1\n", ":2: machines.a.gpus: found -1, wanted 0 or more"),
+    ("defaults = 3\n", ":1: defaults: found 3, wanted a mapping of names to values"),
+    ("[defaults]\nshardz = 2\n", ":2: shardz: found an unknown key. Did you mean `shards`?"),
+    ('[defaults]\ncpus = "two"\n', ":2: cpus: found 'two', wanted a whole number"),
+    ("[defaults]\nretries = 2\n", f":2: retries: {NOT_YET}"),
+    ('prologue = "a\\u0000"\n', ":1: prologue: found a NUL byte in 'a\\x00', wanted text: no program can be given one"),
+    (b"\xff", ": found bytes that are not UTF-8, wanted a TOML file"),
+]  # fmt: skip
+
+# Words behind `hpcrun`, and the whole message; `$T` is the test's own folder.
+COMMAND_LINES = [
+    ("submit -N x true", RUN_USAGE + "Invalid value for '-N' / '--shards' / '--parallelism' / '--total-shards': 'x' is not a valid integer."),
+    ("submit -N 0 true", "--shards: found 0, wanted 1 or more"),
+    ("submit --max-parallel -1 true", "--max-parallel: found -1, wanted 1 or more"),
+    ("submit --mem lots true", f"--memory: found 'lots', {MEMORY}"),
+    ("submit --timeout x true", f"--timeout: found 'x', {DURATION}"),
+    ("submit --stderr both true", RUN_USAGE + "Invalid value for '--stderr': 'both' is not one of 'merged', 'separate'."),
+    ("submit --cluster k8s true", RUN_USAGE + "Invalid value for '--cluster': 'k8s' is not one of 'auto', 'slurm', 'local'."),
+    ("submit --gpus 64 true", "--gpus: found 64 a shard, and this machine has 0; lower it"),
+    ("submit -P gpu true", "--node-pool: found 'gpu', wanted a [node_pools.gpu] in hpcrun.toml; there is none yet."),
+    ("submit -e NOPE true", "--env: found 'NOPE', which is not set here; wanted NAME=VALUE"),
+    ("submit -e SLURM_JOB_ID=3 true", "--env: found SLURM_JOB_ID, which hpcrun sets itself; wanted a name without a reserved prefix"),
+    ("submit -e =3 true", "--env: found the variable name '', wanted a name without = or NUL"),
+    ("submit --sbatch-option partion=x true", f"sbatch's options: found --partion, which sbatch does not have. {PARTITION}"),
+    ("submit --sbatch-option partition true", "sbatch's options: found --partition without a value, wanted --partition=VALUE"),
+    ("submit --array 0-3 true", "--array: found an option of sbatch's that hpcrun decides: shards decide it; use `shards` and `max_parallel` (-N, --max-parallel)"),
+    ("submit --output=x true", "--output: found an option of sbatch's that hpcrun decides: hpcrun keeps one log a shard; use `hpcrun logs`"),
+    ("submit --retries 3 true", f"--retries: {NOT_YET_OPTION}"),
+    ("submit --gang true", f"--gang: {NOT_YET_OPTION}"),
+    ("submit", "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),
+    ("submit nope.yaml", "nope.yaml: found no such file, wanted a spec file or a command"),
+    ("submit folder.yaml", "folder.yaml: found a directory, wanted a spec file or a command"),
+    ("submit good.yaml -N 4", "good.yaml: found '-N' behind the spec file; options go before it, and the program's arguments into it (or --set spec.args='[…]')"),
+    ("submit --set shards true", "--set: found 'shards', wanted FIELD=VALUE such as env.A=1 or spec.shards=4"),
+    ("submit --set shards=4 true", "--set: found the variable 'shards'; this version sets fields only: spec.shards=…"),
+    ("submit --set =1 true", "--set: found '=1', wanted FIELD=VALUE such as env.A=1 or spec.shards=4"),
+    ("submit --set a..b=1 true", "--set: found 'a..b=1', wanted FIELD=VALUE such as env.A=1 or spec.shards=4"),
+    ("submit --set spec.shard=4 true", "--set spec.shard: found an unknown key. Did you mean `shards`?"),
+    ("submit --set spec.shards=x true", "--set spec.shards: found 'x', wanted a whole number"),
+    ("submit --set env.A.B=1 true", "--set env.A.B: found {'B': 1}, wanted text (put it in quotes)"),
+    ("submit --set spec.args=[ true", "--set spec.args: found '[', wanted a list"),
+    ("hosts expand n[3-1]", "hostlist 'n[3-1]': column 3: found the range 3-1, wanted low-high with low <= high"),
+    ("hosts count n[1-", "hostlist 'n[1-': column 2: found '[' without its ']', wanted a closed bracket"),
+    ("env", "found no SLURM_JOB_ID, wanted to be called inside a Slurm job (a batch script, salloc or srun)"),
+    ("status", "no run 'last' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("cancel zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("list -n 0", USAGE.format("list", "").replace(" \n", "\n") + "Invalid value for '-n' / '--limit': 0 is not in the range x>=1."),
+]  # fmt: skip
+
+# One HPCRUN_* variable, and the whole message.
+VARIABLES = [
+    ("HPCRUN_CLUSTER", "pbs", "HPCRUN_CLUSTER: found 'pbs', wanted 'auto', 'slurm' or 'local'"),
+    ("HPCRUN_HOME", "/a\nb", "HPCRUN_HOME: found a control character in '/a\\nb', wanted a plain path: Slurm cannot name it"),
+    ("HPCRUN_CONFIG", "/nope.toml", "/nope.toml: cannot read the settings: No such file or directory"),
+    ("HPCRUN_NODE_PYTHON", "/nope", "the cluster refused the submission: cannot start '/nope': No such file or directory\n  set node_python in hpcrun.toml to a Python 3.9 or newer"),
+]  # fmt: skip
+
+# batch.sh in a folder of templates, and what is said behind its path.
+TEMPLATES = [
+    ("#!/bin/bash\n{% nope %}\n", ":2: not a template: Encountered unknown tag 'nope'."),
+    ("#!/bin/bash\n{{ nodes }}\n", ": cannot render the template: 'nodes' is undefined"),
+    ("exec {{ launch }}\n", ":1: found no #! line at its beginning, wanted a script such as #!/bin/bash"),
+    (b"#!/bin/bash\n\xff", ": found bytes that are not UTF-8, wanted a template"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HPCRUN_CLUSTER", "local")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def put(path: Path, text: str | bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def refusal(tmp_path: Path, *words: str) -> str:
+    """What `hpcrun` says when it refuses `words`; it must write no run folder."""
+    done = CliRunner().invoke(main, list(words), prog_name="hpcrun")
+    assert done.exit_code == 2, (done.output, done.exception)
+    runs = tmp_path / "runs-home" / "runs"
+    assert not runs.exists() or not list(runs.iterdir())
+    assert not done.stdout
+    return done.stderr.removeprefix("hpcrun: error: ").removesuffix("\n")
+
+
+@pytest.mark.parametrize(("lines", "said"), SPEC_LINES)
+def test_spec_line(tmp_path: Path, lines: str, said: str) -> None:
+    """A bad field is refused with file, line and the field as its author spelled it."""
+    put(tmp_path / "spec.yaml", f"command: [a]\n{lines}\n")
+    assert refusal(tmp_path, "submit", "spec.yaml") == f"spec.yaml:{said}"
+
+
+@pytest.mark.parametrize(("text", "said"), SPEC_FILES)
+def test_spec_file(tmp_path: Path, text: str | bytes, said: str) -> None:
+    """A file that is no spec is refused with its name and, where there is one, the line."""
+    put(tmp_path / "spec.yaml", text)
+    assert refusal(tmp_path, "submit", "spec.yaml") == f"spec.yaml{said}"
+
+
+@pytest.mark.parametrize(("text", "said"), SETTINGS)
+def test_settings_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | bytes, said: str) -> None:
+    """A bad hpcrun.toml is refused with its path, line and key."""
+    monkeypatch.delenv("HPCRUN_HOME")
+    monkeypatch.delenv("HPCRUN_CLUSTER")
+    put(tmp_path / "hpcrun.toml", text)
+    assert refusal(tmp_path, "submit", "--cluster", "local", "true") == f"{tmp_path}/hpcrun.toml{said}"
+
+
+@pytest.mark.parametrize(("line", "said"), COMMAND_LINES)
+def test_command_line(tmp_path: Path, line: str, said: str) -> None:
+    """A bad command line is refused with the name of the option."""
+    (tmp_path / "folder.yaml").mkdir()
+    put(tmp_path / "good.yaml", "command: [a]\n")
+    assert refusal(tmp_path, *line.split()) == said.replace("$T", str(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "value", "said"), VARIABLES)
+def test_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, said: str) -> None:
+    """A bad variable is refused by its name."""
+    monkeypatch.setenv(name, value)
+    assert refusal(tmp_path, "submit", "true") == said
+
+
+@pytest.mark.parametrize(("text", "said"), TEMPLATES)
+def test_template(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | bytes, said: str) -> None:
+    """A bad script template is refused with its path before anything is submitted."""
+    put(tmp_path / "bin" / "scontrol", "#!/bin/sh\necho 'MaxArraySize = 1001'\n")
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    put(tmp_path / "site" / "batch.sh", text)
+    monkeypatch.setenv("HPCRUN_TEMPLATES", "site")
+    assert refusal(tmp_path, "submit", "--cluster", "slurm", "true") == f"site/batch.sh{said}"
+
+
+def test_control_character_on_the_command_line(tmp_path: Path) -> None:
+    """A newline in an option of sbatch's is refused, for it would end the directive."""
+    said = "sbatch's options: found a control character in 'a\\nb', wanted a single line"
+    assert refusal(tmp_path, "submit", "--partition", "a\nb", "true") == said
+
+
+def test_unknown_pool_beside_known_ones(tmp_path: Path) -> None:
+    """Where there are pools, an unknown one is answered with their names."""
+    put(tmp_path / "hpcrun.toml", "[node_pools.gpu]\npartition = 'g'\n")
+    said = "--node-pool: found 'gpux', wanted one of: gpu. Did you mean `gpu`?"
+    assert refusal(tmp_path, "submit", "-P", "gpux", "true") == said
+
+
+RUNS = [
+    ("logs aa", "run 'aa' fits 2 runs (aab, aac); give more of its id"),
+    ("logs aab -s 7", "found shard 7, wanted 0 to 2"),
+    ("logs aab --attempt 4", "found attempt 4 of shard 0, wanted 0 to 0"),
+    ("logs aab -s 3-1", "index set '3-1': column 1: found the range 3-1, wanted low-high with low <= high"),
+    ("logs aab -s 1,,2", "index set '1,,2': column 3: found nothing, wanted an index, or a range such as 3-9 or 0-9:2"),
+    ("status ../runs/aab", "no run '../runs/aab' in $T/runs-home; `hpcrun list` shows the runs there are"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), RUNS)
+def test_run(tmp_path: Path, line: str, said: str) -> None:
+    """A run, shard or attempt that there is not, or not only once, is said with what there is."""
+    for name in ("aab", "aac"):
+        folder = tmp_path / "runs-home" / "runs" / name
+        folder.mkdir(parents=True)
+        value = dataclasses.replace(plan(shards=3), run_id=name, cluster="local").to_json()
+        (folder / "plan.json").write_text(json.dumps(value))
+    done = CliRunner().invoke(main, line.split(), prog_name="hpcrun")
+    assert (done.exit_code, done.stderr) == (2, f"hpcrun: error: {said}\n".replace("$T", str(tmp_path)))
