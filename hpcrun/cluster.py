@@ -64,10 +64,10 @@ class Cluster(Protocol):
         """The id of the job that now carries out `batch`; raises SubmissionRefused when the cluster says no."""
         ...
 
-    def queue(self, run: RunDir | None = None, *, ended: bool = False) -> list[QueueRow]:
-        """Every job of this user that waits or runs (or of `run` alone, where asking for less is cheaper).
+    def queue(self, run: RunDir) -> list[QueueRow]:
+        """Every job that waits or runs, and those that ended so lately that the queue still knows them.
 
-        With `ended`, also those that ended so lately that the cluster still knows them.
+        Jobs of `run` are among them; whether others are too is the cluster's business.
         """
         ...
 

@@ -56,7 +56,7 @@ def read(path: str) -> list[dict[str, Any]]:
     for line in text.split(b"\n"):
         try:
             event = loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and event.get("format") == FORMAT:
             found.append(event)

@@ -21,7 +21,7 @@ except ImportError:  # an interpreter without the C accelerator
 def dumps(value: Value) -> str:
     """`value` as compact ASCII JSON without a newline; the same text as ``json.dumps(value, separators=(",", ":"))``.
 
-    Raises TypeError for what JSON cannot hold.
+    Raises TypeError for what JSON cannot hold, ValueError for numbers that it has no word for.
     """
     if value is None:
         return "null"
@@ -30,6 +30,8 @@ def dumps(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
+        if value - value != 0:
+            raise ValueError(f"cannot write {value!r} as JSON")
         return repr(value)
     if isinstance(value, (list, tuple)):
         return "[" + ",".join([dumps(item) for item in value]) + "]"

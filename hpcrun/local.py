@@ -69,10 +69,8 @@ class Local:
         supervisor.returncode = 0  # it is on its own now: nobody waits for it here
         return f"local-{supervisor.pid}"
 
-    def queue(self, run: RunDir | None = None, *, ended: bool = False) -> list[QueueRow]:
+    def queue(self, run: RunDir) -> list[QueueRow]:
         """What of `run` waits and runs; nothing once its supervisor is gone."""
-        if run is None:
-            return []
         holder = _holder(run)
         if holder is None:
             return []

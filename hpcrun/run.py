@@ -93,13 +93,12 @@ class Run:
             records=self._records(),
             submitted=sent,
             queue=queue,
-            accounting={},
+            accounting=None,
             cancelled=os.path.exists(self.dir.cancelled),
             asked=time.time(),
         )
         if queue is not None and unexplained(self.plan, seen):
-            history = self._history(sent, notes)
-            seen = dataclasses.replace(seen, accounting=history or {}, queue=None if history is None else queue)
+            seen = self._with_history(seen, notes)
         return dataclasses.replace(seen, notes=tuple(notes))
 
     def _glance(self, seen: Seen) -> Seen:
@@ -222,17 +221,23 @@ class Run:
             return None
         return by_shard(self.plan, sent.jobs, rows)
 
-    def _history(self, sent: Submitted, notes: list[str]) -> Mapping[int, Said] | None:
-        """What the cluster remembers of jobs that its queue shows no more; None where it could not be asked."""
+    def _with_history(self, seen: Seen, notes: list[str]) -> Seen:
+        """`seen` with what accounting has of jobs that the queue has forgotten.
+
+        Where that cannot be asked, the state of what is missing from the queue is unknown; it is not lost for that.
+        """
+        if not self.plan.accounting:
+            return seen
         try:
-            if self.plan.accounting:
-                return by_shard(self.plan, sent.jobs, self._cluster.accounting(tuple(sent.jobs.values())))
-            return by_shard(self.plan, sent.jobs, self._cluster.queue(self.dir, ended=True))
+            rows = self._cluster.accounting(tuple(seen.submitted.jobs.values()))
         except AccountingDisabled:
-            return {}
+            return seen
         except ClusterUnavailable as error:
-            notes.append(f"ended jobs could not be asked about: {error}")
-            return None
+            notes.append(f"accounting could not be asked: {error}")
+            unknown = Said("unknown", None, "accounting could not be asked")
+            missing = dict.fromkeys(unexplained(self.plan, seen), unknown)
+            return dataclasses.replace(seen, queue={**(seen.queue or {}), **missing})
+        return dataclasses.replace(seen, accounting=by_shard(self.plan, seen.submitted.jobs, rows))
 
 
 def _default_home() -> str:

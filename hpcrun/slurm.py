@@ -117,10 +117,12 @@ class Slurm:
             raise ClusterUnavailable(f"`sbatch` failed: {reason}")
         raise SubmissionRefused(reason, command, _hint(reason))
 
-    def queue(self, run: RunDir | None = None, *, ended: bool = False) -> list[QueueRow]:
-        """One squeue by owner, whatever the number of runs and shards; pending elements come folded."""
-        states = ["--states=all"] if ended else []
-        out = self._answer("squeue", "--noheader", f"--user={os.getuid()}", *states, "--format=%F|%K|%T|%N|%r")
+    def queue(self, run: RunDir) -> list[QueueRow]:
+        """One squeue by owner, whatever the number of runs and shards; pending elements come folded.
+
+        In all states: slurmctld sends every job anyway, squeue leaves out the ended ones, and accounting lags behind.
+        """
+        out = self._answer("squeue", "--noheader", f"--user={os.getuid()}", "--states=all", "--format=%F|%K|%T|%N|%r")
         return [_queue_row(line) for line in out.splitlines() if line.count("|") >= 4]
 
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -119,5 +120,6 @@ def text(values: Mapping[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.allow_unicode = False
+    yaml.width = sys.maxsize  # folded lines are not always read back as they were
     yaml.dump(dict(values), out)
     return out.getvalue()

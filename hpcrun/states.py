@@ -26,7 +26,7 @@ RUN_STATES: tuple[RunState, ...] = (
 CAUSES: tuple[Cause, ...] = (
     "failed", "out_of_memory", "timed_out", "preempted", "node_failed", "launch_failed", "cancelled", "lost",
 )  # fmt: skip
-"""Why an attempt ended without success."""
+"""Why an attempt ended without success. ``preempted`` is Slurm taking its node back, also for a requeue."""
 
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "timed_out", "cancelled", "partial"})
 """States that do not change any more, of shards and of runs."""

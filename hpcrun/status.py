@@ -195,7 +195,8 @@ class Seen:
     submitted: Submitted
     queue: Mapping[int, Said] | None
     """None where the queue could not be asked, or need not be."""
-    accounting: Mapping[int, Said]
+    accounting: Mapping[int, Said] | None
+    """None where there is none, or nothing to ask it."""
     cancelled: bool
     asked: float
     notes: tuple[str, ...] = ()
@@ -266,7 +267,7 @@ def _shard(plan: Plan, seen: Seen, index: int, job: str, task: int | None) -> Sh
         )
     if queued is not None:
         return _by_queue(base, last, queued)
-    if index in seen.accounting:
+    if seen.accounting is not None and index in seen.accounting:
         return _by_word(base, seen.accounting[index])
     return _by_absence(base, last, seen, job)
 
@@ -319,5 +320,9 @@ def _by_absence(base: ShardStatus, last: Attempt | None, seen: Seen, job: str) -
         refused = seen.submitted.refused
         detail = f"not submitted: {refused}" if refused else "its submission was never confirmed"
         return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
-    detail = "it ended without a record" if last is not None else "it left the queue without having started"
+    if last is None and seen.accounting is not None:
+        # Slurm keeps nothing of an element that is cancelled while it waits with others of its array (24.11): it is
+        # neither in the queue nor in accounting. Everything else leaves a trace.
+        return dataclasses.replace(base, state="cancelled", cause="cancelled", detail="by scancel, while it waited")
+    detail = "it ended without a record" if last is not None else "it left the queue, and no record says why"
     return dataclasses.replace(base, state="failed", cause="lost", detail=detail)

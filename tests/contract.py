@@ -27,8 +27,8 @@ class Seam:
 
 
 def shown(seam: Seam, run: RunDir, job: str) -> dict[int, str]:
-    """The state of each task of `job` in the queue."""
-    rows = [row for row in seam.cluster.queue(run) if row.job == job]
+    """The state of each task of `job` that waits or runs."""
+    rows = [row for row in seam.cluster.queue(run) if row.job == job and from_slurm(row.state)[0] not in TERMINAL]
     return {task: row.state for row in rows for task in (row.tasks if row.tasks is not None else (0,))}
 
 

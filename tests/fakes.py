@@ -31,6 +31,8 @@ class FakeCluster:
         self.calls: list[str] = []
         self.cancelled: list[str] = []
         self.refuse_after = refuse_after
+        self.forgotten: set[str] = set()
+        """Jobs that ended so long ago that the queue has dropped them."""
         self.down = False
 
     def _called(self, what: str) -> None:
@@ -55,23 +57,22 @@ class FakeCluster:
         for task in tasks or range(self.jobs[job].batch.count):
             self.jobs[job].states[task] = state
 
-    def _rows(self, shown: Sequence[str] | None) -> list[QueueRow]:
+    def _rows(self) -> list[QueueRow]:
         return [
             QueueRow(job, (task,) if one.batch.array else None, state)
             for job, one in self.jobs.items()
             for task, state in enumerate(one.states)
-            if shown is None or state in shown
         ]
 
-    def queue(self, run: RunDir | None = None, *, ended: bool = False) -> list[QueueRow]:
+    def queue(self, run: RunDir) -> list[QueueRow]:
         self._called("queue")
-        return self._rows(None if ended else ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"))
+        return [row for row in self._rows() if row.job not in self.forgotten]
 
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
         self._called("accounting")
         if not self._limits.accounting:
             raise AccountingDisabled("the fake keeps no accounting")
-        rows = (row for row in self._rows(None) if row.job in jobs)
+        rows = (row for row in self._rows() if row.job in jobs)
         return [AccountingRow(row.job, row.tasks, row.state, 0, 0, "") for row in rows]
 
     def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ _CANNOT_ENTER = 126
 _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
     (b"DUE TO TIME LIMIT", "timed_out"),
     (b"DUE TO PREEMPTION", "preempted"),
+    (b"DUE TO JOB REQUEUE", "preempted"),
     (b"DUE TO NODE FAILURE", "node_failed"),
 )
 
@@ -75,7 +76,8 @@ def _stand_back(run: RunDir, batch: int, allocation: Allocation) -> NoReturn:
         f"hpcrun: batch {batch} of this run belongs to job {_read(run.claim(batch))}; {allocation.job} runs nothing\n"
     )
     os.write(2, text.encode())
-    os.execvp("scancel", ["scancel", allocation.job])
+    # Those of its elements that wait need not come and see for themselves.
+    os.execvp("scancel", ["scancel", "--state=PENDING", allocation.job])
 
 
 def attempt(plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifeline: int | None) -> program.Ended:

@@ -1,4 +1,5 @@
 """Bad input of every kind: one clear message, exit code 2, and nothing written."""
+# ruff: noqa: E501  (each message is on one line, as it is printed)
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-
-from hpcrun.cli import main
 from unit.made import plan
 
-NOT_YET = "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
+from hpcrun.cli import main
+
+NOT_YET = (
+    "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
+)
 NOT_YET_OPTION = NOT_YET.replace("a field", "an option").replace("a spec", "a run")
 NOT_YET_VALUE = "anything else is not part of this version (docs/scope.md says what is planned)"
 USAGE = "Usage: hpcrun {0} [OPTIONS] {1}\nTry 'hpcrun {0} --help' for help.\n\nError: "

@@ -1,0 +1,68 @@
+"""What must be true of what the examples print, wherever they ran.
+
+Each function takes the text that an example's merge.py printed and raises AssertionError where it is not so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+
+
+def check_count(merged: str, single: str) -> None:
+    """The shards' sums are those of one process, and every row adds up to the total."""
+    assert merged == single
+    files = int(_found(r"(\d+) files, each counted once", merged))
+    skipped = int(_found(r"(\d+) skipped", merged))
+    rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", merged, re.MULTILINE)
+    *packages, total = [[int(number) for number in row[1:]] for row in rows]
+    assert rows[-1][0] == "total"
+    assert [sum(column) for column in zip(*packages, strict=True)] == total
+    counted, lines, functions, classes, documented = total
+    assert counted == files - skipped
+    assert counted > 100
+    assert lines > functions > classes > 0
+    assert 0 < documented <= functions + classes
+    assert "names used most: self " in merged
+
+
+def check_sweep(merged: str) -> None:
+    """Every combination is there once, the best ratio first, and stars where nothing else is better in both ways."""
+    number = r"(\d+\.\d+)"
+    pattern = rf"^([* ]) (zlib|bz2|lzma) +(\d) +(whole|each) +{number} +{number} +{number}$"
+    rows = re.findall(pattern, merged, re.MULTILINE)
+    wanted = {
+        (codec, level, unit) for codec in ("zlib", "bz2", "lzma") for level in "136" for unit in ("whole", "each")
+    }
+    assert len(rows) == len(wanted) == int(_found(r"(\d+) combinations", merged))
+    assert {row[1:4] for row in rows} == wanted
+    figures = [(float(ratio), float(pack)) for *_, ratio, pack, _ in rows]
+    assert figures == sorted(figures, key=lambda pair: -pair[0])
+    assert all(ratio > 1 and pack > 0 for ratio, pack in figures)
+    for (star, *_), (ratio, pack) in zip(rows, figures, strict=True):
+        # What is printed is rounded: only a clear difference says who dominates whom.
+        clearly = any(r > ratio + 0.001 and p > pack + 0.1 for r, p in figures)
+        nothing = not any(r >= ratio and p >= pack for r, p in figures if (r, p) != (ratio, pack))
+        assert not (star == "*" and clearly), merged
+        assert star == "*" or not nothing or figures.count((ratio, pack)) > 1, merged
+
+
+def check_folds(merged: str, folds: int = 9) -> None:
+    """Every function is tested once, the classifier beats the baseline in every fold, mean and sd are those of rows."""
+    rows = re.findall(r"^(\d+) +(\d+) +(\d\.\d+) +(\d\.\d+)$", merged, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == list(range(folds))
+    assert sum(int(row[1]) for row in rows) == int(_found(r"(\d+) functions in", merged))
+    for column in (2, 3):
+        figures = [float(row[column]) for row in rows]
+        for name, figure in (("mean", statistics.mean), ("sd", statistics.stdev)):
+            printed = re.search(rf"^{name} +(\S+) +(\S+)$", merged, re.MULTILINE)
+            assert printed, merged
+            assert math.isclose(float(printed[column - 1]), figure(figures), abs_tol=0.0011)
+    assert all(float(accuracy) > float(baseline) for _, _, accuracy, baseline in rows)
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match, f"found no {pattern!r} in:\n{text}"
+    return match[1]

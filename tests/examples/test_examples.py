@@ -1,0 +1,133 @@
+"""The examples, carried out as their README says, give what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from examples.checks import check_count, check_folds, check_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+Hpcrun = Callable[..., "subprocess.CompletedProcess[str]"]
+COUNT = ("-N", "8", "--", "python3", "examples/count/count.py")
+COUNT_ALONE = ("-N", "1", "--", "python3", "examples/count/count.py")
+
+
+def results_of(hpcrun: Hpcrun, *words: str) -> str:
+    """The results folder of a run of `words` that has succeeded."""
+    submitted = hpcrun("submit", "--json", *words)
+    assert submitted.returncode == 0, submitted.stderr
+    run_id = json.loads(submitted.stdout)["run_id"]
+    waited = hpcrun("wait", run_id)
+    assert waited.returncode == 0, waited.stdout + waited.stderr
+    return hpcrun("results", run_id).stdout.strip()
+
+
+def merged(hpcrun: Hpcrun, example: str, results: str) -> str:
+    """What the example's merge.py prints, itself a run: wherever the shards ran, it can read their results."""
+    done = hpcrun("run", "--", "python3", f"examples/{example}/merge.py", results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def alone(program: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """One of the examples' programs, without hpcrun."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples" / program), *args], cwd=cwd, text=True, capture_output=True, check=False
+    )
+
+
+def test_eight_shards_count_what_one_process_counts(hpcrun: Hpcrun) -> None:
+    """The README's first command: its merged totals are those of a single process, to the last name."""
+    sharded = merged(hpcrun, "count", results_of(hpcrun, *COUNT))
+    check_count(sharded, merged(hpcrun, "count", results_of(hpcrun, *COUNT_ALONE)))
+
+
+def test_every_file_is_counted_exactly_once(hpcrun: Hpcrun) -> None:
+    """The shards' lists of files are a partition of the library, found here by other means."""
+    results = Path(results_of(hpcrun, *COUNT))
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in results.iterdir()]
+    counted = [path for part in parts for path in part["files"]]
+    code = "import sysconfig; print(sysconfig.get_paths()['stdlib'])"
+    library = subprocess.run(["python3", "-c", code], text=True, capture_output=True, check=True).stdout.strip()
+    there = [os.path.relpath(os.path.join(top, name), library) for top, _, names in os.walk(library) for name in names]
+    wanted = [path for path in there if path.endswith(".py") and not _installed(path)]
+    assert sorted(counted) == sorted(wanted)
+
+
+def _installed(path: str) -> bool:
+    return any(part in ("site-packages", "dist-packages") for part in path.split(os.sep))
+
+
+def test_the_sweep_tries_every_combination_and_marks_the_front(hpcrun: Hpcrun) -> None:
+    """The table has each combination once, sorted; a star means that nothing beats it in both ways."""
+    check_sweep(merged(hpcrun, "sweep", results_of(hpcrun, "examples/sweep/sweep.yaml")))
+
+
+def test_nine_folds_beat_the_baseline(hpcrun: Hpcrun) -> None:
+    """Sylphx's spelling gives nine shards; each function is tested once, and each fold beats the majority."""
+    check_folds(merged(hpcrun, "folds", results_of(hpcrun, "examples/folds/folds.yaml")))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A standard library of three files, of which one is not UTF-8 and one is no Python."""
+    folder = tmp_path / "library"
+    folder.mkdir()
+    (folder / "good.py").write_text('def f():\n    """Documented."""\n' * 1000, encoding="utf-8")
+    (folder / "bytes.py").write_bytes(b"name = '\xff\xfe'\n")
+    (folder / "words.py").write_text("this is no Python\n", encoding="utf-8")
+    return folder
+
+
+def alone_on(library: Path, program: str) -> str:
+    """What a program prints that is started without hpcrun and takes `library` for the standard one."""
+    code = (
+        "import runpy, sysconfig, warnings; warnings.simplefilter('error'); "
+        f"sysconfig.get_paths = lambda: {{'stdlib': {str(library)!r}}}; "
+        f"runpy.run_path({str(ROOT / 'examples' / program)!r}, run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=library.parent, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_counting_alone_skips_and_names_what_is_not_python(library: Path) -> None:
+    """Without hpcrun the program is shard 0 of 1; files that cannot be read are said and counted, and end nothing."""
+    assert "3 of 3 files, 2000 lines, 2 skipped" in alone_on(library, "count/count.py")
+    table = alone("count/merge.py", "results", cwd=library.parent).stdout
+    assert "3 files, each counted once; 2 skipped" in table
+    assert "skipped bytes.py: SyntaxError" in table
+    assert "skipped words.py: SyntaxError" in table
+
+
+def test_sweeping_alone_tries_every_combination(library: Path) -> None:
+    """Without hpcrun the program is shard 0 of 1 and has all rows; what files hold is no matter to it."""
+    assert alone_on(library, "sweep/sweep.py").startswith("shard 0 of 1: 18 of 18 combinations, the tightest ")
+    check_sweep(alone("sweep/merge.py", "results", cwd=library.parent).stdout)
+
+
+def test_folding_alone_does_one_fold(tmp_path: Path) -> None:
+    """Without hpcrun the program does one fold of nine: with one there is nothing to learn from."""
+    done = alone("folds/folds.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fold 0 of 9: ")
+
+
+@pytest.mark.parametrize("example", ["count", "sweep", "folds"])
+def test_merging_refuses_what_is_not_whole(example: str, tmp_path: Path) -> None:
+    """A merge of nothing, and one of a part of many, end with a message instead of a table."""
+    nothing = alone(f"{example}/merge.py", ".", cwd=tmp_path)
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert nothing.stderr.startswith("found no ")
+    part = {"shard": 1, "shards": 3, "library": ["3", 1], "data": ["3", 1, 1, 0], "files": [], "tested": 1}
+    (tmp_path / f"{example.removesuffix('s')}-1-of-3.json").write_text(json.dumps(part), encoding="utf-8")
+    one = alone(f"{example}/merge.py", ".", cwd=tmp_path)
+    assert (one.returncode, one.stdout) == (1, "")
+    assert "[0, 2]" in one.stderr

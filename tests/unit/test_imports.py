@@ -1,0 +1,50 @@
+"""Imports go one way, and the node side needs nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hpcrun
+from hpcrun import runtime
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_contracts() -> None:
+    """The contracts of pyproject.toml hold."""
+    lint = os.path.join(os.path.dirname(sys.executable), "lint-imports")
+    done = subprocess.run([lint, "--no-cache"], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_node_side_travels_whole() -> None:
+    """node.pyz carries everything that its modules import of this package, and they import with nothing installed."""
+    package = Path(hpcrun.__path__[0])
+    code = (
+        "import sys, importlib; sys.modules['hpcrun_plan'] = sys; sys.path.insert(0, sys.argv[1]);"
+        "[importlib.import_module(name) for name in sys.argv[2:]];"
+        "print(*(name for name in sys.modules if name.split('.')[0] == 'hpcrun'))"
+    )
+    wanted = [f"hpcrun.node.{path.stem}" for path in (package / "node").glob("*.py") if not path.stem.startswith("__")]
+    command = [sys.executable, "-I", "-S", "-c", code, str(package.parent), *wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    loaded = {_file(package, name) for name in done.stdout.split()}
+    assert loaded <= set(runtime.NODE_MODULES)
+
+
+def _file(package: Path, name: str) -> str:
+    below = name.split(".")[1:]
+    folder = package.joinpath(*below).is_dir()
+    return "/".join([*below, "__init__"] if folder else below)
+
+
+def test_processes_start_in_few_places() -> None:
+    """No module but these names what starts a process."""
+    package = Path(hpcrun.__path__[0])
+    starting = re.compile(r"\b(subprocess|os\.(fork|exec\w+|posix_spawn\w*|system|popen))\b")
+    found = {path.relative_to(package).parts[0] for path in package.rglob("*.py") if starting.search(path.read_text())}
+    assert found == {"slurm.py", "local.py", "runtime.py", "node"}

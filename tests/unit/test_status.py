@@ -1,0 +1,237 @@
+"""fold: what is known of a run to its status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from unit.made import plan
+
+from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.states import SLURM_STATES, TERMINAL
+from hpcrun.status import (
+    Attempt,
+    RunStatus,
+    Said,
+    Seen,
+    Submitted,
+    attempt,
+    by_shard,
+    fold,
+    settled,
+    submitted,
+    unexplained,
+    with_newer_attempts,
+)
+
+PLAN = plan(shards=2)
+START = {"event": "start", "at": 1.0, "node": "n1", "job": "12", "shard": 0, "attempt": 0, "task": 0}
+BEGUN = Attempt(0, node="n1", job="12", started=1.0)
+
+
+def ended(cause: Any = None, *, code: int | None = 0, signal: int = 0) -> Attempt:
+    return Attempt(0, node="n1", job="12", started=1.0, ended=2.0, exit_code=code, signal=signal, cause=cause)
+
+
+def queued(word: str, reason: str = "None") -> Said:
+    state, cause = SLURM_STATES.get(word, ("unknown", None))
+    return Said(state, cause, word, node="n9", reason=reason)
+
+
+def accounted(word: str, code: int | None = 0, signal: int = 0) -> Said:
+    state, cause = SLURM_STATES.get(word, ("unknown", None))
+    return Said(state, cause, word, exit_code=code, signal=signal, node="n9")
+
+
+def status(
+    record: Attempt | None, queue: Said | None, accounting: Said | None, *, asked: bool = True, cancelled: bool = False,
+    sent: Submitted | None = None,
+) -> RunStatus:  # fmt: skip
+    """The status of a run of two shards; shard 1 has succeeded."""
+    return fold(
+        PLAN,
+        Seen(
+            records={1: (ended(),)} | ({} if record is None else {0: (record,)}),
+            submitted=sent or Submitted({0: "12"}),
+            queue=({} if queue is None else {0: queue}) if asked else None,
+            accounting={} if accounting is None else {0: accounting},
+            cancelled=cancelled,
+            asked=5.0,
+        ),
+    )
+
+
+FAILED = ended("failed", code=3)
+PREEMPTED = ended("preempted", code=None, signal=15)
+NO_RECORD = "Slurm says COMPLETED, but the program left no record"
+
+
+@pytest.mark.parametrize(
+    ("record", "queue", "accounting", "expected"),
+    [
+        # A record's end beats whatever Slurm says.
+        (ended(), None, None, ("succeeded", None, "")),
+        (ended(), queued("COMPLETING"), None, ("succeeded", None, "")),
+        (ended(), queued("RUNNING"), accounted("FAILED", 1), ("succeeded", None, "")),
+        (ended(), queued("REBOOTING"), None, ("succeeded", None, "")),
+        (FAILED, queued("PENDING"), accounted("COMPLETED"), ("failed", "failed", "")),
+        (ended("timed_out"), None, accounted("CANCELLED"), ("timed_out", "timed_out", "")),
+        (ended("cancelled"), None, None, ("cancelled", "cancelled", "")),
+        (ended("lost"), None, None, ("failed", "lost", "")),
+        # Slurm brings these back by itself.
+        (PREEMPTED, queued("PENDING", "BeginTime"), None, ("pending", None, "BeginTime")),
+        (PREEMPTED, queued("RUNNING"), None, ("pending", None, "preempted; Slurm runs it again")),
+        (PREEMPTED, queued("PREEMPTED"), None, ("failed", "preempted", "")),
+        (PREEMPTED, None, None, ("failed", "preempted", "")),
+        (ended("node_failed", code=None), queued("REQUEUED"), None, ("pending", None, "")),
+        # Without an end the queue is believed.
+        (None, queued("PENDING", "Priority"), None, ("pending", None, "Priority")),
+        (None, queued("PENDING"), None, ("pending", None, "")),
+        (None, queued("CONFIGURING"), None, ("starting", None, "")),
+        (None, queued("RUNNING"), None, ("starting", None, "")),
+        (BEGUN, queued("RUNNING"), None, ("running", None, "")),
+        (BEGUN, queued("COMPLETING"), None, ("running", None, "")),
+        (BEGUN, queued("SUSPENDED"), None, ("running", None, "")),
+        (BEGUN, queued("NODE_FAIL"), None, ("failed", "node_failed", "")),
+        (BEGUN, queued("REBOOTING"), None, ("unknown", None, "REBOOTING")),
+        (None, queued("RUNNING"), accounted("FAILED", 1), ("starting", None, "")),
+        # Then accounting.
+        (BEGUN, None, accounted("TIMEOUT"), ("timed_out", "timed_out", "")),
+        (BEGUN, None, accounted("OUT_OF_MEMORY", None, 9), ("failed", "out_of_memory", "")),
+        (BEGUN, None, accounted("FAILED", 1), ("failed", "failed", "")),
+        (None, None, accounted("FAILED", 1), ("failed", "launch_failed", "it ended before its program started")),
+        (BEGUN, None, accounted("COMPLETED"), ("failed", "launch_failed", NO_RECORD)),
+        (None, None, accounted("CANCELLED"), ("cancelled", "cancelled", "")),
+        (None, None, accounted("WHATEVER"), ("unknown", None, "WHATEVER")),
+        # And when nobody knows it.
+        (BEGUN, None, None, ("failed", "lost", "it ended without a record")),
+        (None, None, None, ("failed", "lost", "it left the queue without having started")),
+    ],
+)  # fmt: skip
+def test_shard(record: Attempt | None, queue: Said | None, accounting: Said | None, expected: tuple[Any, ...]) -> None:
+    """State, cause and word of a shard from its record, the queue and accounting, in this order of trust."""
+    found = status(record, queue, accounting).shards[0]
+    assert (found.state, found.cause, found.detail) == expected
+
+
+@pytest.mark.parametrize(("record", "state"), [(None, "pending"), (BEGUN, "running"), (FAILED, "failed")])
+def test_could_not_ask(record: Attempt | None, state: str) -> None:
+    """A cluster that could not be asked ends nothing: only records do."""
+    assert status(record, None, None, asked=False).shards[0].state == state
+
+
+@pytest.mark.parametrize("word", [word for word, (state, _) in SLURM_STATES.items() if state not in TERMINAL])
+@pytest.mark.parametrize("record", [None, BEGUN])
+def test_what_slurm_still_has_is_not_ended(word: str, record: Attempt | None) -> None:
+    """While Slurm has a shard in the queue and no end is recorded, the run is not done."""
+    assert not status(record, queued(word), None).done
+
+
+def test_cancelled_before_it_started() -> None:
+    """A shard that left the queue of a cancelled run was cancelled."""
+    found = status(None, None, None, cancelled=True)
+    assert (found.shards[0].state, found.state) == ("cancelled", "cancelled")
+
+
+def test_unconfirmed_submission() -> None:
+    """A batch whose submission was never confirmed, and a refused one, are said as such."""
+    found = status(None, None, None, sent=Submitted({}, unconfirmed=(0,))).shards[0]
+    assert (found.state, found.cause, found.detail) == ("failed", "launch_failed", "its submission was never confirmed")
+    found = status(None, None, None, sent=Submitted({}, refused="Invalid qos")).shards[0]
+    assert found.detail == "not submitted: Invalid qos"
+
+
+def test_addresses() -> None:
+    """A shard is addressed as squeue and scancel name it, through split arrays."""
+    made = plan(shards=3, limits=Limits(max_array=2, accounting=True))
+    seen = Seen({}, Submitted({0: "12", 1: "13"}), {}, {}, cancelled=False, asked=5.0)
+    found = fold(made, seen)
+    assert ([shard.job for shard in found.shards], found.jobs) == (["12_0", "12_1", "13_0"], ("12", "13"))
+    single = fold(plan(), Seen({}, Submitted({0: "12"}), {}, {}, cancelled=False, asked=5.0))
+    assert single.shards[0].job == "12"
+
+
+def test_rows_to_shards() -> None:
+    """Rows of the queue and of accounting reach the right shards; strangers' rows are passed over."""
+    made = plan(shards=5, limits=Limits(max_array=3, accounting=True))
+    rows = [
+        QueueRow("12", (0, 2), "PENDING", "Priority"),
+        QueueRow("13", (1,), "RUNNING", nodes="n1"),
+        QueueRow("99", (0,), "RUNNING"),
+        AccountingRow("13", (0,), "FAILED", 0, 9, "n2"),
+    ]
+    found = by_shard(made, {0: "12", 1: "13"}, rows)
+    assert {shard: said.state for shard, said in found.items()} == {
+        0: "pending",
+        2: "pending",
+        4: "running",
+        3: "failed",
+    }
+    assert (found[3].exit_code, found[3].signal, found[0].reason) == (None, 9, "Priority")
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], None),
+        ([{"event": "end"}], None),
+        ([START], BEGUN),
+        ([START, {"event": "end", "at": 2.0, "exit_code": 3, "signal": 0, "cause": "failed"}], FAILED),
+        ([START, {"event": "end", "at": 2.0, "exit_code": -1, "signal": 15, "cause": "preempted"}], PREEMPTED),
+    ],
+)
+def test_attempt(events: list[dict[str, Any]], expected: Attempt | None) -> None:
+    """A record is an attempt once its start is there; a signal is never shown as a code."""
+    assert attempt(events, 0) == expected
+
+
+def test_submission_record() -> None:
+    """An intent without an outcome is unconfirmed; a refused batch is not."""
+    said: list[dict[str, Any]] = [
+        {"event": "intent", "batch": 0}, {"event": "submitted", "batch": 0, "job": "12"},
+        {"event": "intent", "batch": 1},
+    ]  # fmt: skip
+    assert submitted(said) == Submitted({0: "12"}, (1,), "")
+    assert submitted([*said, {"event": "refused", "batch": 1, "reason": "no"}]) == Submitted({0: "12"}, (), "no")
+
+
+def test_whom_to_ask_about() -> None:
+    """Accounting is asked about shards that neither record nor queue explains; no one is asked once all is recorded."""
+    seen = Seen({0: (BEGUN,), 1: (ended(),)}, Submitted({0: "12"}), {}, {}, cancelled=False, asked=5.0)
+    assert unexplained(PLAN, seen) == [0]
+    assert settled(PLAN, {0: (FAILED,), 1: (ended(),)})
+    assert not settled(PLAN, {0: (BEGUN,), 1: (ended(),)})
+    assert not settled(PLAN, {0: (PREEMPTED,), 1: (ended(),)})
+    assert not settled(PLAN, {1: (ended(),)})
+
+
+def test_newer_attempt() -> None:
+    """A shard that has begun again since the queue was asked is running, whatever the queue said then."""
+    found = with_newer_attempts({0: queued("PENDING")}, {0: (PREEMPTED,)}, {0: (PREEMPTED, BEGUN), 1: (BEGUN,)})
+    assert {shard: said.state for shard, said in found.items()} == {0: "running", 1: "running"}
+
+
+def exit_code(*attempts: Attempt, cancelled: bool = False) -> int:
+    records = {index: (one,) for index, one in enumerate(attempts)}
+    seen = Seen(records, Submitted({0: "12"}), {}, {}, cancelled=cancelled, asked=5.0)
+    return fold(plan(shards=len(attempts)), seen).exit_code()
+
+
+def test_exit_codes() -> None:
+    """0 succeeded, the one program's own code or signal, 1 failed, 3 partial, 124 timed out, 130 cancelled."""
+    assert exit_code(ended()) == 0
+    assert exit_code(FAILED) == 3
+    assert exit_code(ended("failed", code=None, signal=9)) == 137
+    assert exit_code(ended("lost", code=None)) == 1
+    assert exit_code(FAILED, FAILED) == 1
+    assert exit_code(FAILED, ended()) == 3
+    assert exit_code(ended("timed_out", code=1)) == 124
+    assert exit_code(ended("cancelled"), cancelled=True) == 130
+
+
+def test_json() -> None:
+    """The JSON has counts, folded indices as Kubernetes writes them, and every shard."""
+    found = status(FAILED, None, None).to_json()
+    assert found["counts"] == {"succeeded": 1, "failed": 1}
+    assert (found["status"], found["completedIndexes"], found["failedIndexes"]) == ("partial", "1", "0")
+    assert [shard["state"] for shard in found["shards"]] == ["failed", "succeeded"]
