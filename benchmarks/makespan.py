@@ -1,6 +1,7 @@
 """Makespan of no-op shards on Slurm: a raw job array, hpcrun and submitit, interleaved.
 
-Runs on a login node, in an environment with hpcrun and submitit: python makespan.py [SHARDS] [ROUNDS].
+Runs on a login node, in an environment with hpcrun and submitit that the nodes see too (submitit needs it there):
+python makespan.py [SHARDS] [ROUNDS].
 Every shard makes one empty file; the makespan is from the call that submits to the youngest of these files.
 """
 
@@ -18,10 +19,13 @@ from pairs import interleaved, table
 SHARDS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
 HOME = Path.home()
+DEADLINE = 120
 
 
 def touched(folder: Path, began: float) -> float:
     while len(os.listdir(folder)) < SHARDS:
+        if time.time() > began + DEADLINE:
+            raise SystemExit(f"{len(os.listdir(folder))} of {SHARDS} shards after {DEADLINE} s")
         time.sleep(0.02)
     return max(entry.stat().st_mtime for entry in os.scandir(folder)) - began
 

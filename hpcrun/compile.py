@@ -135,7 +135,7 @@ def _role(
     command = ("bash", "-c", spec.script, name) if spec.script else (*(spec.command or ()), *spec.args)
     if prologue and asked.cluster == "local":
         # On Slurm the batch script runs the prologue; here there is none.
-        command = ("bash", "-c", f'{prologue}\nexec "$@"', "bash", *command)
+        command = ("bash", "-c", f'_program=("$@")\n{prologue}\nexec "${{_program[@]}}"', "bash", *command)
     sized = machine or Machine()
     gpus = int(spec.gpus.rpartition(":")[2]) if spec.gpus else sized.gpus
     return Role(

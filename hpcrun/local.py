@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 
 from hpcrun.cluster import AccountingRow, Limits, QueueRow
@@ -27,7 +28,8 @@ class Local:
     name = "local"
 
     def __init__(self, environ: Mapping[str, str], python: str = "python3") -> None:
-        self._environ, self._python = dict(environ), python
+        # The Python that runs this is at hand, and is no wrapper (of pyenv, say) that changes the environment.
+        self._environ, self._python = dict(environ), sys.executable if python == "python3" else python
 
     def limits(self) -> Limits:
         """This machine's CPUs, memory and GPUs, as far as this process may use them."""
@@ -59,15 +61,14 @@ class Local:
                     "set node_python in hpcrun.toml to a Python 3.9 or newer",
                 ) from error
         assert supervisor.stdout is not None
-        said = supervisor.stdout.read()
+        said, _, pid = supervisor.stdout.readline().decode().strip().partition(" ")
         supervisor.stdout.close()
-        if said != b"ready\n":
-            code = supervisor.wait()
+        code = supervisor.wait()  # it has left a child behind, which is nobody's
+        if said != "ready":
             raise SubmissionRefused(
                 f"the local supervisor ended with code {code}", tuple(argv), _tail(run.local_messages)
             )
-        supervisor.returncode = 0  # it is on its own now: nobody waits for it here
-        return f"local-{supervisor.pid}"
+        return f"local-{pid}"
 
     def queue(self, run: RunDir) -> list[QueueRow]:
         """What of `run` waits and runs; nothing once its supervisor is gone."""
@@ -95,7 +96,10 @@ class Local:
         pid, node = holder
         if node != os.uname().nodename:
             raise ClusterUnavailable(f"this run is on the machine {node}; cancel it there")
-        os.kill(pid, signal.SIGTERM)
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:  # the run has just ended
+            pass
 
 
 def _holder(run: RunDir) -> tuple[int, str] | None:

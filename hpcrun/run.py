@@ -37,7 +37,7 @@ _QUEUE_FIRST, _QUEUE_LAST = 2.0, 30.0
 
 def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "python3") -> Cluster:
     """The cluster called `name`: ``slurm`` or ``local``."""
-    here = os.environ if environ is None else environ
+    here = _as_given() if environ is None else environ
     if name == "local":
         from hpcrun.local import Local
 
@@ -45,6 +45,17 @@ def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "
     from hpcrun.slurm import Slurm
 
     return Slurm(here)
+
+
+def _as_given() -> dict[str, str]:
+    """This process's environment, without the LC_CTYPE that Python sets in it where no locale is set (PEP 538)."""
+    found = dict(os.environ)
+    if found.get("LC_CTYPE") == "C.UTF-8" and os.path.exists("/proc/self/environ"):
+        with open("/proc/self/environ", "rb") as file:
+            given = file.read().split(b"\0")
+        if not any(entry.startswith(b"LC_CTYPE=") for entry in given):
+            del found["LC_CTYPE"]
+    return found
 
 
 class Run:

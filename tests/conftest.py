@@ -6,8 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _SCRUBBED = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "HPCRUN_", "XDG_CONFIG_")
+
+
+# No test depends on how fast the machine is.
+settings.register_profile("hpcrun", deadline=None)
+settings.load_profile("hpcrun")
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from typing import Any
 from waiting import until
 
 from hpcrun import Run
-from hpcrun.run import find
+from hpcrun.run import all_paths, find
 
 Done = subprocess.CompletedProcess[bytes]
 HPCRUN = os.path.join(os.path.dirname(sys.executable), "hpcrun")
@@ -26,7 +26,7 @@ class Machine:
     """This machine, with `home` for run folders, `cwd` to submit from and `environ` to submit with."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.cwd, self.home = folder, folder / "work", folder / "home"
+        self.folder, self.cwd, self.home = folder, folder / "work", folder / "runs-home"
         self.cwd.mkdir(parents=True)
         self.environ: dict[str, str] = {
             "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "HPCRUN_HOME": str(self.home),
@@ -45,7 +45,9 @@ class Machine:
         path.write_text(text)
         return str(path)
 
-    def start(self, *argv: str | bytes, environ: Mapping[str, str] | None = None, **how: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, *argv: str | bytes, environ: Mapping[str, str] | None = None, **how: Any
+    ) -> subprocess.Popen[bytes]:
         given = {
             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.cwd,
             "env": self.environ if environ is None else environ, **how,
@@ -81,6 +83,15 @@ class Machine:
     def open(self, run_id: str) -> Run:
         return Run(find(run_id, str(self.home)))
 
+    def newest(self) -> Run | None:
+        """The one run there is, as soon as it has been submitted."""
+        paths = all_paths(str(self.home))
+        return Run(paths[-1]) if paths and os.path.exists(os.path.join(paths[-1], "local", "lock")) else None
+
+    def processes(self) -> list[int]:
+        """Every process whose command line or environment names a run of this machine."""
+        return _of_runs(self.home)
+
     def json(self, *argv: str, code: int = 0) -> Any:
         done = self.hpcrun(*argv)
         assert done.returncode == code, done.stderr.decode(errors="replace")
@@ -115,7 +126,7 @@ def gone(*processes: int) -> None:
 
 def ended(run: Run) -> Any:
     """The status of `run` once it has ended."""
-    return until(lambda: status if (status := run.status()).done else None, what="the end of the run")
+    return until(lambda: status if (status := run.status()).done else None, 20, what="the end of the run")
 
 
 def _of_runs(home: Path) -> list[int]:

@@ -32,14 +32,16 @@ _AWAITED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 
 
 def carry_out(plan: Plan, run: RunDir) -> NoReturn:
-    """Run every shard of `plan` on this machine and exit; says ``ready`` on standard output once it is in charge."""
+    """Run every shard of `plan` on this machine and exit; says ``ready PID`` on standard output once in charge."""
     program.watch()
     lock = os.open(run.local_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    job = f"local-{os.getpid()}"
-    os.pwrite(lock, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
-    supervisor = _Supervisor(plan, run, job, lock)
-    os.write(1, b"ready\n")
+    if os.fork():
+        os._exit(0)  # so that the submitter can wait for its child and keeps no zombie of it
+    own = os.getpid()
+    os.pwrite(lock, f"{own} {os.uname().nodename}\n".encode(), 0)
+    supervisor = _Supervisor(plan, run, f"local-{own}", lock)
+    os.write(1, b"ready %d\n" % own)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who waits for the end of this stream need not wait for the run
     supervisor.loop()
     os._exit(0)
@@ -71,7 +73,7 @@ class _Supervisor:
         return self._next < self._plan.shards and not self._told
 
     def _heed(self, number: int) -> None:
-        if number != signal.SIGCHLD:
+        if number != signal.SIGCHLD and not self._told:
             self._told = True
             for process in self._running:
                 os.kill(process, signal.SIGTERM)
@@ -79,7 +81,8 @@ class _Supervisor:
             process, status = os.waitpid(-1, os.WNOHANG)
             if not process:
                 return
-            self._ended(self._running.pop(process), status)
+            if process in self._running:  # else a child of what this process was before it executed Python
+                self._ended(self._running.pop(process), status)
 
     def _start(self, shard: int) -> None:
         count = self._plan.role.gpus
@@ -104,8 +107,11 @@ class _Supervisor:
         os._exit(_BROKEN)
 
     def _ended(self, shard: int, status: int) -> None:
+        self._record_loss(shard, status)
         os.pwrite(self._states, b"e", shard)
         self._devices = sorted(self._devices + self._given.pop(shard), key=self._plan.devices.index)
+
+    def _record_loss(self, shard: int, status: int) -> None:
         if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status) != _BROKEN:
             return
         record = self._run.record(shard, 0)

@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn
 else:
     import _signal as signal  # without the enums that `signal` wraps it in: they cost a shard 4 ms of CPU
 
@@ -28,6 +27,8 @@ _WITNESS_TIME = 0.05
 _LATE = 0.1
 """Seconds for which a program's unsuccessful end may be ahead of the signal that explains it."""
 _LEFTOVER_STEP = 0.02
+_UNKILLABLE = 10.0
+"""Seconds of SIGKILL after which a process cannot be killed: one of another user, or one that waits for a dead disk."""
 
 
 class Ended:
@@ -48,6 +49,8 @@ class Ended:
 def watch() -> None:
     """Hold back the signals that the supervisor waits for; called before anything that must not be interrupted."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    # Whoever ignores it hands that on, and then the end of a child is told to nobody.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def start(command: Sequence[str], environ: Mapping[str, str], cwd: str, out: int, err: int) -> int:
@@ -78,7 +81,7 @@ def _spawn(path: str, command: Sequence[str], environ: Mapping[str, str], out: i
         ],
         setsid=True,
         setsigmask=(),
-        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
+        setsigdef=signal.valid_signals(),  # Python ignores some, and so did the submitter's nohup or shell
     )
 
 
@@ -102,41 +105,39 @@ def supervise(program: int, *, timeout: float | None, grace: float, insist: bool
     guard = _Guard(program, grace, lifeline)
     end_by = None if timeout is None else time.monotonic() + timeout
     why: str | None = None
-    ending = signal.SIGTERM
+    kill_at: float | None = None
     while True:
-        number = _next_signal(end_by)
-        if number is None:
+        number = _next_signal(end_by if kill_at is None else kill_at)
+        if _has_ended(program):  # looked at first, so that what ended by itself was not told to
+            break
+        if number is None and kill_at is None:
             why = why or "timed_out"
-            signal_session(program, ending)
+            signal_session(program, signal.SIGTERM)
+        elif number is None:
+            signal_session(program, signal.SIGKILL)
         elif number == signal.SIGCHLD:
-            ended, status = os.waitpid(program, os.WNOHANG)
-            if ended:
-                break
             continue
         elif number == signal.SIGHUP and lifeline is not None:
             why = why or "abandoned"
             signal_session(program, signal.SIGTERM)
         else:
-            if not guard.was_signalled():
+            if not guard.was_signalled(number):
                 _pass_on(program, number)
             if number not in _ENDING:
                 continue
             why = why or "told"
             if not insist:
                 continue
-        end_by, ending = time.monotonic() + grace, signal.SIGKILL
-    _end_leftovers(program, grace)
+        if number is None or kill_at is None:  # to be told again does not put it off
+            kill_at = time.monotonic() + grace
+    # Until it is reaped, no stranger can get its process id.
+    end_session(program, grace)
     guard.dismiss()
-    # Whoever signals all processes of a job reaches the program before this one as often as not.
-    return Ended(status, why or _told_late(_LATE if status else 0.0))
+    return Ended(os.waitpid(program, 0)[1], why)
 
 
-def _told_late(patience: float) -> str | None:
-    end_by = time.monotonic() + patience
-    while True:
-        number = _next_signal(end_by)
-        if number is None or number in _ENDING:
-            return "told" if number else None
+def _has_ended(program: int) -> bool:
+    return os.waitid(os.P_PID, program, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _next_signal(end_by: float | None) -> int | None:
@@ -154,54 +155,48 @@ def _pass_on(program: int, number: int) -> None:
         os.kill(program, number)
 
 
-def signal_session(leader: int, number: int) -> bool:
-    """Send a signal to every process of the session of `leader`; False where there is none left."""
-    found = False
+def signal_session(leader: int, number: int) -> None:
+    """Send a signal to every process of the session of `leader`, once."""
     try:
         os.killpg(leader, number)
-        found = True
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         pass
-    except PermissionError:  # a set-user-id program
-        found = True
-    for process in _members(leader):
+    for process in _session(leader):
         try:
-            os.kill(process, number)
-            found = True
+            if os.getpgid(process) != leader:  # as a shell's background jobs are
+                os.kill(process, number)
         except (ProcessLookupError, PermissionError):
             continue
-    return found
 
 
-def _members(leader: int) -> list[int]:
-    """The processes of a session that have left the group of its leader, as a shell's background jobs do."""
-    found = []
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                state, _parent, group, session = file.read().rpartition(b")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(session) == leader and int(group) != leader and state != b"Z":
-            found.append(int(name))
-    return found
+def _session(leader: int) -> list[int]:
+    """The processes of the session of `leader` that run."""
+    # At the end of every shard, so it opens no file of the processes that it is not about.
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _in_session(int(name), leader)]
 
 
-def _end_leftovers(leader: int, grace: float) -> None:
-    """End what the program left running in the background, as Slurm does at the end of a job."""
+def _in_session(process: int, leader: int) -> bool:
     try:
-        os.killpg(leader, 0)
-    except ProcessLookupError:
+        if os.getsid(process) != leader:
+            return False
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def end_session(leader: int, grace: float) -> None:
+    """End what the session of `leader` still runs, as Slurm does at the end of a job: SIGTERM, `grace`, SIGKILL."""
+    if not _session(leader):
         return
-    except PermissionError:
-        return
-    end_by = time.monotonic() + grace
-    number: int = signal.SIGTERM
-    while signal_session(leader, number):
+    signal_session(leader, signal.SIGTERM)
+    kill_at = time.monotonic() + grace
+    while _session(leader):
         signal.sigtimedwait((signal.SIGCHLD,), _LEFTOVER_STEP)
-        number = signal.SIGKILL if time.monotonic() > end_by else 0
+        if time.monotonic() > kill_at:
+            signal_session(leader, signal.SIGKILL)
+        if time.monotonic() > kill_at + _UNKILLABLE:
+            return
 
 
 class _Guard:
@@ -210,19 +205,29 @@ class _Guard:
     def __init__(self, program: int, grace: float, lifeline: int | None) -> None:
         watched, self._alive = os.pipe()
         self._witness, telling = os.pipe()
+        supervisor = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
-            os.close(self._alive)
-            os.close(self._witness)
-            _keep_guard(program, grace, watched, telling, lifeline)
+            try:
+                os.close(self._alive)
+                os.close(self._witness)
+                _keep_guard(program, supervisor, grace, watched, telling, lifeline)
+            finally:
+                os._exit(0)  # it is a copy of the supervisor, whose work it must never go on with
         os.close(watched)
         os.close(telling)
+        os.set_blocking(self._witness, False)
 
-    def was_signalled(self) -> bool:
-        """Whether the guard got a signal too, just now."""
+    def was_signalled(self, number: int) -> bool:
+        """Whether the guard got this signal too, just now."""
         poll = select.poll()
         poll.register(self._witness, select.POLLIN)
-        return bool(poll.poll(_WITNESS_TIME * 1000)) and bool(os.read(self._witness, 64))
+        end_by = time.monotonic() + _WITNESS_TIME
+        while poll.poll(max(0.0, end_by - time.monotonic()) * 1000):
+            said = os.read(self._witness, 64)
+            if number in said or not said:
+                return bool(said)
+        return False
 
     def dismiss(self) -> None:
         """The program has ended; there is nothing to guard."""
@@ -235,20 +240,29 @@ class _Guard:
             os.close(descriptor)
 
 
-def _keep_guard(program: int, grace: float, watched: int, telling: int, lifeline: int | None) -> NoReturn:
-    supervisor = os.getppid()
+def _keep_guard(program: int, supervisor: int, grace: float, watched: int, telling: int, lifeline: int | None) -> None:
+    os.setsid()  # a signal to the supervisor's process group alone is not one to every process of the job
+    os.set_blocking(telling, False)
+
+    def tell(number: int, _frame: object) -> None:
+        try:
+            os.write(telling, bytes((number,)))
+        except OSError:  # the supervisor is gone, and the program is being ended
+            pass
+
     for number in _PASSED_ON:
-        signal.signal(number, lambda *_: os.write(telling, b"s"))
+        signal.signal(number, tell)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     poll = select.poll()
     poll.register(watched, select.POLLIN)
     if lifeline is not None:
         poll.register(lifeline, select.POLLIN)
     while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == watched:
-                if not os.read(watched, 1):
-                    _end_leftovers(program, grace)
-                os._exit(0)
+        ready = [descriptor for descriptor, _ in poll.poll()]
+        if watched in ready:
+            if not os.read(watched, 1):
+                end_session(program, grace)
+            return
+        poll.unregister(ready[0])
+        if os.getppid() == supervisor:
             os.kill(supervisor, signal.SIGHUP)
-            poll.unregister(descriptor)

@@ -37,7 +37,9 @@ def test_signals_are_no_exit_codes(machine: Machine) -> None:
     """A program that a signal killed has a signal and no code; one that exits with 137 has the code and no signal."""
     numbers = (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGHUP)
     ends = [f"kill -{int(number)} $$" for number in numbers] + ["exit 137", "exit 143"]
-    script = "ulimit -c 0; case $HPCRUN_SHARD_INDEX in " + " ".join(f"{i}) {end};;" for i, end in enumerate(ends)) + " esac"
+    script = (
+        "ulimit -c 0; case $HPCRUN_SHARD_INDEX in " + " ".join(f"{i}) {end};;" for i, end in enumerate(ends)) + " esac"
+    )
     run = machine.run("-N", str(len(ends)), "--", "sh", "-c", script, code=1)
     expected = [(None, int(number)) for number in numbers] + [(137, 0), (143, 0)]
     assert [(shard.exit_code, shard.signal) for shard in run.shards()] == expected
@@ -80,7 +82,7 @@ def test_a_program_that_ends_when_its_time_is_up(machine: Machine) -> None:
     run = machine.run("--timeout", "0.3s", "--", "bash", "-c", script, code=124)
     shard = run.shards()[0]
     assert (shard.state, shard.cause, shard.exit_code) == ("timed_out", "timed_out", 5)
-    assert run.logs() == "saving\n"
+    assert "saving\n" in run.logs()
 
 
 def test_a_program_that_ignores_its_timeout_is_killed(machine: Machine) -> None:
@@ -112,7 +114,7 @@ def test_what_a_program_leaves_running_gets_time_to_end(machine: Machine) -> Non
     left = 'trap "echo tidied; exit" TERM; echo up >"$HPCRUN_RESULTS_DIR/up"; while :; do sleep 0.02; done'
     script = f"bash -c '{left}' & while [ ! -s \"$HPCRUN_RESULTS_DIR/up\" ]; do sleep 0.02; done"
     run = machine.run("bash", "-c", script)
-    assert run.logs() == "tidied\n"
+    assert "tidied\n" in run.logs()
 
 
 def test_what_ignores_its_end_is_killed(machine: Machine) -> None:

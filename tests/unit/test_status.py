@@ -44,7 +44,8 @@ def accounted(word: str, code: int | None = 0, signal: int = 0) -> Said:
 
 
 def status(
-    record: Attempt | None, queue: Said | None, accounting: Said | None, *, asked: bool = True, cancelled: bool = False,
+    record: Attempt | None, queue: Said | None, accounting: Said | None, *, asked: bool = True, kept: bool = True,
+    cancelled: bool = False,
     sent: Submitted | None = None,
 ) -> RunStatus:  # fmt: skip
     """The status of a run of two shards; shard 1 has succeeded."""
@@ -54,7 +55,7 @@ def status(
             records={1: (ended(),)} | ({} if record is None else {0: (record,)}),
             submitted=sent or Submitted({0: "12"}),
             queue=({} if queue is None else {0: queue}) if asked else None,
-            accounting={} if accounting is None else {0: accounting},
+            accounting={0: accounting} if accounting is not None else {} if kept else None,
             cancelled=cancelled,
             asked=5.0,
         ),
@@ -105,7 +106,7 @@ NO_RECORD = "Slurm says COMPLETED, but the program left no record"
         (None, None, accounted("WHATEVER"), ("unknown", None, "WHATEVER")),
         # And when nobody knows it.
         (BEGUN, None, None, ("failed", "lost", "it ended without a record")),
-        (None, None, None, ("failed", "lost", "it left the queue without having started")),
+        (None, None, None, ("cancelled", "cancelled", "by scancel, while it waited")),
     ],
 )  # fmt: skip
 def test_shard(record: Attempt | None, queue: Said | None, accounting: Said | None, expected: tuple[Any, ...]) -> None:
@@ -125,6 +126,12 @@ def test_could_not_ask(record: Attempt | None, state: str) -> None:
 def test_what_slurm_still_has_is_not_ended(word: str, record: Attempt | None) -> None:
     """While Slurm has a shard in the queue and no end is recorded, the run is not done."""
     assert not status(record, queued(word), None).done
+
+
+def test_gone_without_accounting() -> None:
+    """Where no accounting is kept, a shard that left the queue without a record is lost, for nobody knows why."""
+    found = status(None, None, None, kept=False).shards[0]
+    assert (found.state, found.cause, found.detail) == ("failed", "lost", "it left the queue, and no record says why")
 
 
 def test_cancelled_before_it_started() -> None:
