@@ -15,6 +15,7 @@ import importlib
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,7 +77,7 @@ def medians(calls: list[Callable[[], object]], rounds: int) -> list[float]:
     """The median time of each call in ms, the calls taking turns."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        for call, spent in zip(calls, times):
+        for call, spent in zip(calls, times, strict=True):
             gc.collect()
             start = time.perf_counter()
             call()
@@ -88,7 +89,9 @@ def report(title: str, found: list[Contender], calls: list[Callable[[], object]]
     """One line: our median, then each peer's with its ratio to ours."""
     ours, *theirs = medians(calls, rounds)
     cells = [f"{found[0].name} {ours:8.3f} ms"]
-    cells += [f"{peer.name} {spent:8.3f} ms ({spent / ours:5.1f} x)" for peer, spent in zip(found[1:], theirs)]
+    cells += [
+        f"{peer.name} {spent:8.3f} ms ({spent / ours:5.1f} x)" for peer, spent in zip(found[1:], theirs, strict=True)
+    ]
     print(f"{title:42}" + "   ".join(cells))
 
 
@@ -103,8 +106,8 @@ def main() -> None:
         for contender in found:
             if sorted(contender.expand(text)) != sorted(hosts):
                 raise SystemExit(f"{contender.name} expands {title} to other hosts")
-        report(f"expand {title}", found, [lambda c=c: c.expand(text) for c in found], rounds)
-        report(f"fold   {title}", found, [lambda c=c: c.fold(hosts) for c in found], rounds)
+        report(f"expand {title}", found, [partial(c.expand, text) for c in found], rounds)
+        report(f"fold   {title}", found, [partial(c.fold, hosts) for c in found], rounds)
 
 
 if __name__ == "__main__":

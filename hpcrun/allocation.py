@@ -6,8 +6,6 @@ jobs: the names without a suffix describe component 0, ``…_HET_GROUP_n`` the o
 
 from __future__ import annotations
 
-from hpcrun.hostlist import expand
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +47,7 @@ def from_slurm(environ: Mapping[str, str]) -> Allocation:
     lists = [environ.get(f"SLURM_JOB_NODELIST_HET_GROUP_{group}", "") for group in range(size)]
     if not lists[0]:
         lists[0] = environ.get("SLURM_JOB_NODELIST", "")
-    components = tuple(tuple(expand(text)) for text in lists)
+    components = tuple(_hosts(text) for text in lists)
     return Allocation(
         cluster="slurm",
         job=environ.get("SLURM_ARRAY_JOB_ID") or environ.get("SLURM_JOB_ID_HET_GROUP_0") or raw,
@@ -59,6 +57,14 @@ def from_slurm(environ: Mapping[str, str]) -> Allocation:
         components=components,
         restarts=int(environ.get("SLURM_RESTART_COUNT", "0")),
     )
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    if "[" not in text and "," not in text:  # one host, as nearly always: nothing to parse, nothing to import
+        return (text,) if text else ()
+    from hpcrun.hostlist import expand
+
+    return tuple(expand(text))
 
 
 def on_this_machine(node: str, job: str, shard: int) -> Allocation:

@@ -43,7 +43,7 @@ class Local:
 
     def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
         """Start the run's supervisor, detached, and wait until it is in charge."""
-        argv = [self._python, "-I", "-S", run.node, "local"]
+        argv = [self._python, "-I", "-S", run.start, "local"]
         with open(run.local_messages, "ab") as messages:
             try:
                 supervisor = subprocess.Popen(

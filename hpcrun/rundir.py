@@ -5,7 +5,7 @@ it has exactly one writing process, because appends from several nodes are not a
 
     spec.yaml               the spec as it was given                                     (submission)
     plan.json               what was decided                                             (submission)
-    node.pyz                the runtime that the nodes run                               (submission)
+    start.py, node.pyz      the runtime that the nodes run                               (submission)
     scripts/K.sh            what was given to sbatch for batch K                         (submission)
     submission.jsonl        intents and job ids                                          (submission)
     claims/K                the id of the one job that may run batch K                   (first shard of the batch)
@@ -34,6 +34,7 @@ class RunDir:
         self.run_id = os.path.basename(path)
         self.spec = os.path.join(path, "spec.yaml")
         self.plan = os.path.join(path, "plan.json")
+        self.start = os.path.join(path, "start.py")
         self.node = os.path.join(path, "node.pyz")
         self.submission = os.path.join(path, "submission.jsonl")
         self.cancelled = os.path.join(path, "cancelled")

@@ -1,4 +1,5 @@
-"""The runtime that travels with a run: ``node.pyz``, a zip of `hpcrun.node` and what it imports, and the plan.
+"""The runtime that travels with a run: ``start.py``, and ``node.pyz``, a zip of `hpcrun.node`, what it imports, and
+the plan.
 
 The zip is stored, not compressed, and holds byte code beside the sources, compiled by the Python that the nodes are
 to use where this machine has it: zipimport takes the byte code when its version fits and the source when not.
@@ -7,6 +8,8 @@ to use where this machine has it: zipimport takes the byte code when its version
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import marshal
 import os
 import shutil
 import subprocess
@@ -16,9 +19,11 @@ import zipfile
 from importlib import resources
 from typing import Any
 
+from hpcrun.rundir import RunDir
+
 NODE_MODULES = (
-    "__init__", "errors", "states", "jsonline", "rundir", "events", "hostlist", "indexes", "allocation", "environ",
-    "node/__init__", "node/__main__", "node/entry", "node/program", "node/shard", "node/local",
+    "__init__", "errors", "jsonline", "rundir", "events", "hostlist", "allocation", "environ",
+    "node/__init__", "node/entry", "node/program", "node/shard", "node/local",
 )  # fmt: skip
 """Everything that a node may import, by path below the package."""
 
@@ -29,16 +34,36 @@ _COMPILE = (
 )
 
 
-def write(path: str, plan: dict[str, Any], python: str, cache: str) -> None:
-    """Write the runtime for the run of `plan` (a JSON value) to `path`.
+def write(run: RunDir, plan: dict[str, Any], python: str, cache: str) -> None:
+    """Write the runtime for the run of `plan` (a JSON value) into its folder.
 
     `python` is what the nodes start; `cache` is a folder in which the part that is the same for all runs is kept.
     """
-    sources = {name: resources.files("hpcrun").joinpath(*f"{name}.py".split("/")).read_bytes() for name in NODE_MODULES}
-    base = _cached(sources, shutil.which(python), cache)
-    shutil.copyfile(base, path)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr("hpcrun_plan.py", f"PLAN = {plan!a}\n")
+    base = _cached({name: _source(name) for name in NODE_MODULES}, shutil.which(python), cache)
+    shutil.copyfile(base, run.node)
+    source = f"PLAN = {plan!a}\n"
+    with zipfile.ZipFile(run.node, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr("hpcrun_plan.py", source)
+        if _made_by_this_python(archive):
+            archive.writestr("hpcrun_plan.pyc", _byte_code(source))
+    with open(run.start, "wb") as file:
+        file.write(_source("node/start"))
+
+
+def _source(name: str) -> bytes:
+    return resources.files("hpcrun").joinpath(*f"{name}.py".split("/")).read_bytes()
+
+
+def _made_by_this_python(archive: zipfile.ZipFile) -> bool:
+    """Whether the byte code in the zip is of the kind that this interpreter makes."""
+    compiled = "hpcrun/__init__.pyc"
+    return compiled in archive.namelist() and archive.read(compiled).startswith(importlib.util.MAGIC_NUMBER)
+
+
+def _byte_code(source: str) -> bytes:
+    # The format of a .pyc that is never checked against its source (PEP 552).
+    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source.encode())
+    return head + marshal.dumps(compile(source, "hpcrun_plan.py", "exec"))
 
 
 def _cached(sources: dict[str, bytes], python: str | None, cache: str) -> str:
@@ -58,7 +83,7 @@ def _changed(python: str | None) -> float:
 
 def _build(sources: dict[str, bytes], python: str | None, tree: str, path: str) -> None:
     for name, source in sources.items():
-        target = os.path.join(tree, "__main__.py" if name == "node/__main__" else os.path.join("hpcrun", f"{name}.py"))
+        target = os.path.join(tree, "hpcrun", f"{name}.py")
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "wb") as file:
             file.write(source)

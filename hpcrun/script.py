@@ -69,7 +69,7 @@ def launch(plan: Plan, run: RunDir, batch: Batch) -> str:
 
     Isolated (-I -S): no PYTHON* variable and no site package of the user's reaches the runtime itself.
     """
-    return shlex.join([plan.node_python, "-I", "-S", run.node, "shard", str(batch.index)])
+    return shlex.join([plan.node_python, "-I", "-S", run.start, "shard", str(batch.index)])
 
 
 def directives(plan: Plan, run: RunDir, batch: Batch) -> list[str]:

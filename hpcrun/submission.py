@@ -145,9 +145,7 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
         _write(run.spec, specfile.text(prepared.source.values))
         value = plan.to_json()
         _write(run.plan, json.dumps(value, indent=1))
-        runtime.write(
-            run.node, json.loads(json.dumps(value)), plan.node_python, os.path.join(prepared.config.home, "cache")
-        )
+        runtime.write(run, json.loads(json.dumps(value)), plan.node_python, os.path.join(prepared.config.home, "cache"))
         for number, text in enumerate(scripts):
             _write(run.script(number), text)
     except OSError as error:

@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
+from waiting import until
 
 from hpcrun.cluster import Cluster
 from hpcrun.errors import AccountingDisabled
 from hpcrun.rundir import RunDir
 from hpcrun.states import TERMINAL, from_slurm
-from waiting import until
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Job:
 
 
 class FakeCluster:
-    """Jobs wait until a test says what becomes of them. `refuse_after` submissions it says no; `down` it says nothing."""
+    """Jobs wait until a test says what becomes of them. After `refuse_after` of them it says no; `down`, nothing."""
 
     name = "slurm"
 

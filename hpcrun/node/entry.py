@@ -1,4 +1,4 @@
-"""The commands of node.pyz: ``shard BATCH`` inside a Slurm job, ``local`` as the local cluster's supervisor."""
+"""The commands of start.py: ``shard BATCH`` inside a Slurm job, ``local`` as the local cluster's supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> NoReturn:
-    """Carry out one command of node.pyz; `argv` begins with its path, which names the run."""
+    """Carry out one command; `argv` begins with the path of start.py, which is in the run folder."""
     run = RunDir(os.path.dirname(os.path.abspath(argv[0])))
     _forget_coerced_locale()
     if argv[1] == "shard":

@@ -121,8 +121,7 @@ def supervise(program: int, *, timeout: float | None, grace: float, insist: bool
             why = why or "abandoned"
             signal_session(program, signal.SIGTERM)
         else:
-            if not guard.was_signalled(number):
-                _pass_on(program, number)
+            _pass_on(program, number, guard)
             if number not in _ENDING:
                 continue
             why = why or "told"
@@ -148,7 +147,9 @@ def _next_signal(end_by: float | None) -> int | None:
     return None if info is None else int(info.si_signo)
 
 
-def _pass_on(program: int, number: int) -> None:
+def _pass_on(program: int, number: int, guard: _Guard) -> None:
+    if guard.was_signalled(number):
+        return  # then so was the program, with every process of the job
     if number in _ENDING:
         signal_session(program, number)
     else:

@@ -42,7 +42,9 @@ def test_three_hundred_shards_over_three_arrays(user: User, in_queue: Callable[[
     assert status["status"] == "succeeded"
     assert status["completedIndexes"] == "0-299"
     assert len(status["jobs"]) == 3
-    results = user.ok("bash", "-c", 'for f in "$1"/*; do cat "$f"; echo; done', "bash", f"{user.home}/runs/{run_id}/results")
+    results = user.ok(
+        "bash", "-c", 'for f in "$1"/*; do cat "$f"; echo; done', "bash", f"{user.home}/runs/{run_id}/results"
+    )
     rows = [line.split() for line in results.splitlines()]
     assert sorted(int(row[0]) for row in rows) == list(range(300)), "every index exactly once"
     assert {row[1] for row in rows} == {"300"}, "the count is the run's, not the array's"
@@ -54,7 +56,10 @@ def test_three_hundred_shards_over_three_arrays(user: User, in_queue: Callable[[
 
 def test_one_failing_shard_makes_it_partial(user: User) -> None:
     """Exit code 3, the index in the table, the end of its log in the message, the others done."""
-    script = 'echo "reading part $HPCRUN_SHARD_INDEX"; if [ $HPCRUN_SHARD_INDEX = 5 ]; then echo "disk quota exceeded" >&2; exit 9; fi'
+    script = """
+        echo "reading part $HPCRUN_SHARD_INDEX"
+        if [ $HPCRUN_SHARD_INDEX = 5 ]; then echo "disk quota exceeded" >&2; exit 9; fi
+    """
     done = user.hpcrun("run", "-N", "8", "--", "bash", "-c", script)
     assert done.returncode == 3
     assert "partial" in done.stdout
@@ -71,7 +76,14 @@ def test_exit_codes_and_signals_are_told_apart(user: User) -> None:
     run_id = user.submit("-N", str(len(ends)), "--", "bash", "-c", script)
     assert user.hpcrun("wait", "-q", run_id).returncode == 3
     shards = user.status(run_id)["shards"]
-    assert [(s["exit_code"], s["signal"]) for s in shards] == [(0, 0), (1, 0), (137, 0), (None, 9), (None, 15), (127, 0)]
+    assert [(s["exit_code"], s["signal"]) for s in shards] == [
+        (0, 0),
+        (1, 0),
+        (137, 0),
+        (None, 9),
+        (None, 15),
+        (127, 0),
+    ]
     assert [s["cause"] for s in shards] == [None, "failed", "failed", "failed", "failed", "failed"]
     assert user.hpcrun("run", "bash", "-c", "echo out; exit 77").returncode == 77
 
@@ -110,7 +122,9 @@ def test_a_bare_scancel_is_a_cancel(user: User, in_queue: Callable[[], str]) -> 
 
 def test_sigterm_reaches_the_program_once(user: User) -> None:
     """At a cancel the program can end in its own way, and is asked once."""
-    script = "trap 'echo asked' TERM; for i in $(seq 1000); do sleep 0.1; [ -e \"$HPCRUN_RESULTS_DIR/end\" ] && exit 5; done"
+    script = (
+        "trap 'echo asked' TERM; for i in $(seq 1000); do sleep 0.1; [ -e \"$HPCRUN_RESULTS_DIR/end\" ] && exit 5; done"
+    )
     run_id = user.submit("--", "bash", "-c", script)
     until(lambda: user.status(run_id)["status"] == "running", what="a running program")
     assert user.hpcrun("cancel", run_id).returncode == 0
@@ -172,7 +186,7 @@ def test_a_second_submission_runs_nothing(user: User, in_queue: Callable[[], str
 
 def test_gpus_are_slurms(user: User) -> None:
     """--gpus is Slurm's own allotment: two shards on a node see two different devices."""
-    script = "echo gpu=$CUDA_VISIBLE_DEVICES; until [ $(ls \"$HPCRUN_RESULTS_DIR\" | wc -l) = 2 ]; do touch \"$HPCRUN_RESULTS_DIR/$HPCRUN_SHARD_INDEX\"; sleep 0.1; done"
+    script = 'echo gpu=$CUDA_VISIBLE_DEVICES; until [ $(ls "$HPCRUN_RESULTS_DIR" | wc -l) = 2 ]; do touch "$HPCRUN_RESULTS_DIR/$HPCRUN_SHARD_INDEX"; sleep 0.1; done'
     done = user.hpcrun("run", "-N", "2", "--gpus", "1", "-p", "gpu", "--nodelist", "c3", "--", "bash", "-c", script)
     assert done.returncode == 0, done.stdout + done.stderr
     seen = user.hpcrun("logs", "last").stdout.split()

@@ -55,7 +55,11 @@ def test_whoever_ignores_it_is_killed_with_all_children(machine: Machine) -> Non
 
 def test_what_waits_never_starts(machine: Machine) -> None:
     """Of a run that is cancelled, no further shard starts, and those that had ended stay as they were."""
-    script = 'if [ $HPCRUN_SHARD_INDEX = 0 ]; then exit 0; fi; echo $$ >"$HPCRUN_RESULTS_DIR/$HPCRUN_SHARD_INDEX"; exec sleep 1000'
+    script = """
+        if [ $HPCRUN_SHARD_INDEX = 0 ]; then exit 0; fi
+        echo $$ >"$HPCRUN_RESULTS_DIR/$HPCRUN_SHARD_INDEX"
+        exec sleep 1000
+    """
     run = machine.submit("-N", "5", "--max-parallel", "1", "--", "bash", "-c", script)
     number_in(run, "1")
     machine.hpcrun("cancel", run.id)

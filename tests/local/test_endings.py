@@ -103,7 +103,7 @@ def test_only_those_that_time_out_do(machine: Machine) -> None:
 
 @pytest.mark.parametrize("monitor", ["", "set -m; "], ids=["plain", "job control"])
 def test_what_a_program_leaves_running_is_ended(machine: Machine, monitor: str) -> None:
-    """Background processes do not outlive their program, in its process group or, by a shell's job control, in another."""
+    """Background processes do not outlive their program, nor do those that job control put in other groups."""
     run = machine.run("bash", "-c", f'{monitor}sleep 1000 & echo $! >"$HPCRUN_RESULTS_DIR/left"; exit 0')
     gone(number_in(run, "left"))
     assert run.shards()[0].cause is None

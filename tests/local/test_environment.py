@@ -47,7 +47,7 @@ def test_one_shard_is_sharded_and_none_is_not(machine: Machine) -> None:
 
 
 def test_references_are_expanded_in_spec_files_alone(machine: Machine) -> None:
-    """$(VAR) of a spec file is the shard's own value, $$(VAR) is literal; a command line is taken as the shell gave it."""
+    """$(VAR) of a spec file is the shard's own value, $$(VAR) is literal; a command line stays as it is."""
     words = "[printf, '%s\\n', '$(HPCRUN_SHARD_INDEX) $$(HPCRUN_SHARD_INDEX) $(NOT_THERE) $(PART)']"
     spec = machine.write("spec.yaml", f"shards: 2\ncommand: {words}\nenv: {{PART: 'p$(SYLPHX_SHARD_COUNT)'}}\n")
     run = machine.run(spec)

@@ -12,8 +12,8 @@ from machine import Machine
 from hpcrun import Run
 
 NAMES = [
-    "with space", "a'b\"c", "$(touch never) `touch never` ${HOME}", "-n", "--", "grüße-日本", "a\nb", "\\", "*;&|<>#!~", "%s%%",
-    "{{ x }}",
+    "with space", "a'b\"c", "$(touch never) `touch never` ${HOME}", "-n", "--", "grüße-日本", "a\nb", "\\", "*;&|<>#!~",
+    "%s%%", "{{ x }}",
 ]  # fmt: skip
 OURS = ("HPCRUN_", "TYGER_", "SYLPHX_", "VELDA_", "SFLOW_", "SKYWARD_", "JOB_COMPLETION_INDEX", "COMPUTE_POOL")
 
@@ -23,7 +23,7 @@ def _log(run: Run) -> bytes:
 
 
 def test_arguments(machine: Machine) -> None:
-    """Quotes, expansions, newlines, dashes, empty arguments and bytes that are no UTF-8 reach the program as they are."""
+    """Quotes, expansions, newlines, dashes, empty words and bytes that are no UTF-8 arrive as they are."""
     words = [*(os.fsencode(name) for name in NAMES), b"", b"\xff\xfe", b"$(HPCRUN_RUN_ID)", b" "]
     run = machine.run("--", "printf", "%s\\0", *words)
     assert _log(run).split(b"\0")[:-1] == words
@@ -75,8 +75,9 @@ def _variables(block: bytes) -> dict[bytes, bytes]:
 def test_the_environment_arrives_complete(machine: Machine, language: str | None) -> None:
     """What `env -0` shows before and after differs by the run's own variables alone; no locale is invented."""
     machine.environ |= {
-        "BASH_FUNC_greet%%": "() {  echo hello\n}", "EMPTY": "", "LINES_OF": "a\nb\n", "EQUALS": "a=b=c", "WITH-DASH": "1",
-        "bytes": os.fsdecode(b"\xff\x80"), "quotes": "'\"`$(x)", "PYTHONPATH": "/nowhere", "TMPDIR": str(machine.folder),
+        "BASH_FUNC_greet%%": "() {  echo hello\n}", "EMPTY": "", "LINES_OF": "a\nb\n", "EQUALS": "a=b=c",
+        "WITH-DASH": "1", "bytes": os.fsdecode(b"\xff\x80"), "quotes": "'\"`$(x)", "PYTHONPATH": "/nowhere",
+        "TMPDIR": str(machine.folder),
     }  # fmt: skip
     machine.environ.pop("LANG")
     if language:

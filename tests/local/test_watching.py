@@ -9,11 +9,16 @@ import pytest
 from machine import HPCRUN, Machine, ended, text_of
 from waiting import until
 
-WAIT = 'echo begun; echo up >"$HPCRUN_RESULTS_DIR/up.$HPCRUN_SHARD_INDEX"; while [ ! -e "$HPCRUN_RESULTS_DIR/go" ]; do sleep 0.02; done; printf over'
+WAIT = """
+echo begun
+echo up >"$HPCRUN_RESULTS_DIR/up.$HPCRUN_SHARD_INDEX"
+while [ ! -e "$HPCRUN_RESULTS_DIR/go" ]; do sleep 0.02; done
+printf over
+"""
 
 
 def test_logs_of_all_shards(machine: Machine) -> None:
-    """Lines begin with their shard; an unfinished last line is shown too, and the next shard begins a line of its own."""
+    """Lines begin with their shard; an unfinished last line is shown too."""
     machine.run("-N", "2", "--", "sh", "-c", 'echo a; printf "b$HPCRUN_SHARD_INDEX"')
     out = machine.hpcrun("logs", "last").stdout.decode()
     assert out.startswith("[0] a\n[0] b0")

@@ -56,9 +56,7 @@ def test_refused_at_once_it_leaves_nothing(settings: config.Config, monkeypatch:
     assert all_paths(settings.home) == []
 
 
-def test_refused_in_the_middle_it_takes_back_the_rest(
-    settings: config.Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_in_the_middle_it_takes_back_the_rest(settings: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was submitted before the refusal is cancelled, the last batch first, and the run says why."""
     cluster = FakeCluster(max_array=10, refuse_after=2)
     with pytest.raises(SubmissionRefused):

@@ -33,9 +33,9 @@ OLDEST = (*pythons(9), sys.executable)[0]
 
 
 def write(folder: Path, value: dict[str, Any], python: str = sys.executable) -> str:
-    path = str(folder / "node.pyz")
-    runtime.write(path, value, python, str(folder / "cache"))
-    return path
+    run = RunDir(str(folder))
+    runtime.write(run, value, python, str(folder / "cache"))
+    return run.node
 
 
 def carried(path: str) -> dict[str, Any]:
@@ -68,28 +68,31 @@ def test_the_common_part_is_kept(tmp_path: Path) -> None:
 def test_byte_code_is_used(tmp_path: Path) -> None:
     """The node's Python takes its modules from byte code that is in the zip, not from their sources."""
     path = write(tmp_path, {})
-    code = f"import sys; sys.path.insert(0, {path!r}); import hpcrun.node.shard as m; print(m.__cached__ or m.__file__)"
+    code = (
+        f"import sys; sys.path.insert(0, {path!r}); import hpcrun.node.shard as m, hpcrun_plan as p;"
+        "print(*(x.__cached__ or x.__file__ for x in (m, p)), sep='\\n')"
+    )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip().endswith(".pyc")
+    assert [name.endswith(".pyc") for name in done.stdout.split()] == [True, True]
 
 
 def test_without_the_nodes_python(tmp_path: Path) -> None:
     """A python that only the nodes have is no reason to fail: the sources are there."""
     names = zipfile.ZipFile(write(tmp_path, {}, "/only/on/nodes/python3")).namelist()
-    assert {"__main__.py", "hpcrun/__init__.py", "hpcrun/node/shard.py", "hpcrun_plan.py"} <= set(names)
+    assert {"hpcrun/__init__.py", "hpcrun/node/shard.py", "hpcrun_plan.py"} <= set(names)
 
 
 def in_a_run(tmp_path: Path, python: str) -> subprocess.CompletedProcess[str]:
-    """node.pyz run as the one shard of a Slurm job, by `python` with nothing but its standard library."""
+    """start.py run as the one shard of a Slurm job, by `python` with nothing but its standard library."""
     run = RunDir(str(tmp_path / "abc"))
     for folder in run.folders(1):
         os.makedirs(folder)
     made = plan(command=["sh", "-c", 'printf %s "$1"', "sh", "$(HPCRUN_SHARD_INDEX)"], working_dir=str(tmp_path))
-    runtime.write(run.node, json.loads(json.dumps(made.to_json())), python, str(tmp_path / "cache"))
+    runtime.write(run, json.loads(json.dumps(made.to_json())), python, str(tmp_path / "cache"))
     environ = {"PATH": os.defpath, "SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "n1", "SLURMD_NODENAME": "n1"}
-    command = [python, "-I", "-S", "-W", "error", run.node, "shard", "0"]
+    command = [python, "-I", "-S", "-W", "error", run.start, "shard", "0"]
     return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
 
 

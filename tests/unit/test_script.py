@@ -99,7 +99,7 @@ def test_hostile_words(tmp_path: Path, text: str) -> None:
     assert (found["job-name"], found["comment"], found["constraint"]) == (text, f"{text} hpcrun:abc", text)
     assert (found["account"], found["array"]) == (text, "0-2")
     assert found["output"] == f"{run}/slurm".replace("%", "%%") + "/%A_%a.out"
-    assert argv(rendered, tmp_path) == ["-I", "-S", str(run / "node.pyz"), "shard", "0"]
+    assert argv(rendered, tmp_path) == ["-I", "-S", str(run / "start.py"), "shard", "0"]
     assert not (tmp_path / "cwd" / "x").exists()
     checked(rendered, tmp_path)
 

@@ -19,4 +19,4 @@
 module load cuda
 set -u
 
-exec python3 -I -S /home/me/.hpcrun/runs/abc/node.pyz shard 1
+exec python3 -I -S /home/me/.hpcrun/runs/abc/start.py shard 1
