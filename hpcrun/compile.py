@@ -195,7 +195,8 @@ def _batches(spec: RunSpec, limits: Limits, throttle: int | None) -> tuple[Batch
 
 def _reason(spec: RunSpec, limits: Limits, batches: tuple[Batch, ...], cluster: str) -> str:
     if cluster == "local":
-        return f"no Slurm: up to {batches[0].throttle or spec.shards or 1} at once on this machine"
+        at_once = f"up to {batches[0].throttle or spec.shards} at once " if spec.shards else ""
+        return f"no Slurm: {at_once}on this machine"
     if not batches[0].array:
         return "one shard: one batch job"
     if len(batches) == 1:

@@ -82,7 +82,8 @@ class Local:
             states = file.read()
         job = f"local-{pid}"
         rows = [(letter, tuple(i for i, state in enumerate(states) if state == letter)) for letter in _SAID]
-        return [QueueRow(job, tasks, _SAID[letter], nodes=node) for letter, tasks in rows if tasks]
+        nodes = {"r": node}
+        return [QueueRow(job, tasks, _SAID[letter], nodes=nodes.get(letter, "")) for letter, tasks in rows if tasks]
 
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
         """There is none."""

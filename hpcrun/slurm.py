@@ -90,7 +90,9 @@ class Slurm:
     def _answer(self, *argv: str) -> str:
         done = self._ask(*argv)
         if done.code:
-            raise ClusterUnavailable(f"`{argv[0]}` failed: {_last_line(done)}")
+            reason = _last_line(done)
+            hint = "; where there is no Slurm, use --cluster local" if "configuration source" in reason else ""
+            raise ClusterUnavailable(f"`{argv[0]}` failed: {reason}{hint}")
         return done.out
 
     def limits(self) -> Limits:

@@ -10,7 +10,7 @@ from hpcrun.run import Run
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", default="last")
+@click.argument("run_id", metavar="[RUN]", default="last")
 @click.option(
     "-s", "--shard", "chosen", metavar="SET", help="Which shards: 3,17,40-44, failed, or all.  [default: all]"
 )

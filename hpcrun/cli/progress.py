@@ -88,6 +88,7 @@ def _lines(run: Run) -> RunStatus:
 
 def _live(run: Run) -> RunStatus:
     # Only here: rich takes longer to import than most commands to run.
+    from rich.columns import Columns
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress_bar import ProgressBar
@@ -100,7 +101,7 @@ def _live(run: Run) -> RunStatus:
     def picture(status: RunStatus) -> Group:
         ended = sum(count for state, count in status.counts().items() if state in TERMINAL)
         head = Text.assemble((f"run {status.run_id}", "bold"), f"  {status.state}  {counts_line(status)}")
-        bar = ProgressBar(total=len(status.shards), completed=ended, width=min(60, console.width - 20))
+        bar = ProgressBar(total=len(status.shards), completed=ended, width=min(60, console.width - 1))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for title in ("shard", "state", "attempts", "exit", "node", "elapsed", ""):
             table.add_column(title, style=None, header_style="dim")
@@ -112,7 +113,8 @@ def _live(run: Run) -> RunStatus:
             )  # fmt: skip
         notes = [Text(text, style="yellow") for text in status.notes]
         foot = Text(f"{int(time.monotonic() - began)} s; Ctrl-C stops following, the run goes on", style="dim")
-        return Group(head, bar, table, *notes, foot)
+        line = Columns([bar])  # a bar alone does not end its line
+        return Group(head, line, table, *notes, foot)
 
     with Live(console=console, auto_refresh=False, transient=True) as live:
         show: Callable[[RunStatus], None] = lambda status: live.update(picture(status), refresh=True)  # noqa: E731

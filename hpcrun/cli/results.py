@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from hpcrun.run import Run
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", default="last")
+@click.argument("run_id", metavar="[RUN]", default="last")
 def command(run_id: str) -> None:
     """Print where the shards of a run leave their results: the last run, or RUN.
 
@@ -17,4 +19,7 @@ def command(run_id: str) -> None:
     \b
       python merge.py "$(hpcrun results last)"
     """
-    click.echo(Run.open(run_id).dir.results)
+    run = Run.open(run_id)
+    click.echo(run.dir.results)
+    if not os.listdir(run.dir.results):
+        click.echo(f"hpcrun: run {run.id} ({run.plan.name!r}) has left nothing there so far", err=True)

@@ -13,7 +13,7 @@ from hpcrun.run import Run
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", default="last")
+@click.argument("run_id", metavar="[RUN]", default="last")
 @click.option("-a", "--all", "every", is_flag=True, help="Show every shard, not only those that did not succeed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run_id: str, every: bool, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def command(run_id: str, every: bool, as_json: bool) -> None:
     run = Run.open(run_id)
     status = run.status()
     if as_json:
-        click.echo(json.dumps(status.to_json()))
+        click.echo(json.dumps({**status.to_json(), "folder": run.dir.path, "results": run.dir.results}))
     else:
         click.echo(report(run, status, every=every), nl=False)
     if status.notes and not status.done:

@@ -85,7 +85,11 @@ def spell(seconds: float) -> str:
 
 
 def _age(status: RunStatus) -> str:
-    return "" if status.done else f"  (as of {time.strftime('%H:%M:%S', time.localtime(status.asked))})"
+    """How long an ended run took from its submission, or how old the news of another is."""
+    ends = [shard.ended for shard in status.shards if shard.ended is not None]
+    if not status.done:
+        return f"  (as of {time.strftime('%H:%M:%S', time.localtime(status.asked))})"
+    return f"  in {spell(max(ends) - status.created)}" if ends else ""
 
 
 def _cut(text: str, limit: int = 100) -> str:
