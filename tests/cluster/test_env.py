@@ -22,7 +22,9 @@ def environ(block: str) -> Environ:
 @pytest.fixture(scope="session")
 def everywhere(login: Login) -> str:
     """The command that starts hpcrun on every node: a copy of the login node's, on the shared file system."""
-    copied = login("bash", "-c", "rm -rf /shared/tests/hpcrun && mkdir -p /shared/tests && cp -r /opt/hpcrun /shared/tests/hpcrun")
+    copied = login(
+        "bash", "-c", "rm -rf /shared/tests/hpcrun && mkdir -p /shared/tests && cp -r /opt/hpcrun /shared/tests/hpcrun"
+    )
     assert copied.returncode == 0, copied.stderr
     return "/shared/tests/hpcrun/bin/python3 -m hpcrun"
 

@@ -88,17 +88,16 @@ def test_names_that_slurm_cannot_hold(user: User, name: str) -> None:
 
 
 def test_folders_and_files(user: User) -> None:
-    """A hostile run home, working directory and program name are used as they are, in one array."""
+    """A hostile run home, working directory and program name are used as they are; the script is sound shell."""
     folder = f"{user.folder}/{''.join(NAMES).replace('/', '_')}"
-    home, program = f"{folder}/ho me'\"%j%%", f"./{NAMES[1]} {NAMES[4]} é".replace("/tmp/", "")
+    home, program = f"{folder}/ho me'\"%j%%", "./" + "".join(NAMES[1:5]).replace("/", "_")
+    source = user.write("program", '#!/bin/sh\nprintf "%s\\n" "$0" "$PWD" "$HPCRUN_RUN_DIR"\n')
     script = (
-        f"mkdir -p {words(folder)} && cd {words(folder)} && export HPCRUN_HOME={words(home)} && "
-        f"printf '#!/bin/sh\\nprintf \"%%s\\\\n%%s\\\\n%%s\\\\n\" \"$0\" \"$PWD\" \"$HPCRUN_RUN_DIR\"\\n' >{words(program)} && "
-        f"chmod +x {words(program)} && hpcrun submit -N 2 -- {words(program)} && hpcrun wait last >&2; "
-        "code=$?; hpcrun logs last --shard 1; "
-        'find "$HPCRUN_HOME/runs" -path "*/scripts/*" -exec bash -n {} \\; && echo checked; exit $code'
+        'mkdir -p "$1" && cd "$1" && export HPCRUN_HOME="$2" && cp "$4" "$3" && chmod +x "$3" && '
+        'hpcrun submit -N 2 -- "$3" && hpcrun wait last >&2; code=$?; hpcrun logs last --shard 1; '
+        'bash -n "$HPCRUN_HOME"/runs/*/scripts/0.sh && echo checked; exit $code'
     )
-    done = user.sh(script)
+    done = user.sh(script, folder, home, program, source)
     assert done.returncode == 0, done.stdout + done.stderr
     run_id = done.stdout.split("\n", 1)[0]
     assert done.stdout == f"{run_id}\n{program}\n{folder}\n{home}/runs/{run_id}\nchecked\n"
@@ -107,12 +106,9 @@ def test_folders_and_files(user: User) -> None:
 def test_file_names_that_are_no_text(user: User) -> None:
     """A working directory and a program whose names are no UTF-8."""
     folder = user.folder.encode() + b"/d\xe9j\xe0"
-    script = (
-        f"mkdir {words(folder)} && printf '#!/bin/sh\\npwd\\n' >{words(folder + b'/pr\xf6g')} && "
-        f"chmod +x {words(folder + b'/pr\xf6g')} && "
-        f"exec hpcrun run --json --chdir {words(folder)} -- {words(b'./pr\xf6g')}"
-    )
-    done = user.sh(script)
+    inside, program = words(folder), words(folder + b"/pr\xf6g")
+    made = f"mkdir {inside} && printf '#!/bin/sh\\npwd\\n' >{program} && chmod +x {program}"
+    done = user.sh(f"{made} && exec hpcrun run --json --chdir {inside} -- {words(b'./pr' + bytes([0xF6]) + b'g')}")
     assert done.returncode == 0, done.stderr
     assert log_of(user) == folder + b"\n"
 
