@@ -169,6 +169,10 @@ _HINTS = (
     ),
     ("memory", "lower memory or cpus, or choose a pool with larger nodes"),
     ("violates accounting/qos policy", "`sacctmgr show assoc user=$USER` and `sacctmgr show qos` show the limits"),
+    ("invalid license", "`scontrol show licenses` lists them; name one with --licenses"),
+    ("reservation is invalid", "`scontrol show reservation` lists them; name one with --reservation"),
+    ("invalid node name", "`sinfo -N` lists the nodes; name some with --nodelist or --exclude"),
+    ("dependency problem", "`squeue --me` lists the jobs there are; Slurm knows ended ones for some minutes only"),
     ("job array", "the cluster's MaxArraySize changed while submitting; submit again"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 from typing import Any
 
 import pytest
@@ -218,8 +219,12 @@ def test_local_machine_is_too_small(fields: dict[str, Any], said: str) -> None:
 
 def test_local_prologue() -> None:
     """Without a batch script the prologue runs before the program, whose words are not touched."""
-    made = plan(prologue="set -u", limits=local(), asked=LOCAL)
-    assert made.role.command == ("bash", "-c", 'set -u\nexec "$@"', "bash", "train", "--fast")
+    fields = {"command": ["printf", "[%s]", "a b", ""]}
+    made = plan(fields, prologue="set -- x; echo before", limits=local(), asked=LOCAL)
+        {"command": ["printf", "[%s]", "a b", ""]}, prologue="set -- x; echo before", limits=local(), asked=LOCAL
+    )
+    done = subprocess.run(made.role.command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "before\n[a b][]"
 
 
 @pytest.mark.parametrize(
