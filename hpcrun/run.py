@@ -97,7 +97,7 @@ class Run:
 
     def _look(self) -> Seen:
         """Everything there is to know now. The queue is asked before the records are read, so they are the newer."""
-        sent = submitted(events.read(self.dir.submission))
+        sent = self._submitted()
         notes: list[str] = []
         queue = None if settled(self.plan, self._records()) else self._queue(sent, notes)
         seen = Seen(
@@ -164,7 +164,7 @@ class Run:
         shards that have not started yet still will not run, and the call may be repeated.
         """
         status = self.status()
-        if status.done:
+        if status.done and not self._submitted().unconfirmed:
             return status
         events.mark(self.dir.cancelled)
         # The last batch first: ending one that another waits for would start the other.
@@ -208,6 +208,19 @@ class Run:
                 with open(path, encoding="utf-8", errors="replace") as file:
                     return file.read()
         return ""
+
+    def _submitted(self) -> Submitted:
+        """What the submission's record says. A batch whose reply was lost is the job's that has claimed it."""
+        sent = submitted(events.read(self.dir.submission))
+        claimed: dict[int, str] = {}
+        for batch in sent.unconfirmed:
+            try:
+                with open(self.dir.claim(batch), encoding="ascii") as file:
+                    claimed[batch] = file.read()
+            except FileNotFoundError:
+                continue
+        left = tuple(batch for batch in sent.unconfirmed if batch not in claimed)
+        return dataclasses.replace(sent, jobs={**sent.jobs, **claimed}, unconfirmed=left)
 
     def _records(self) -> Mapping[int, tuple[Attempt, ...]]:
         """The attempts of each shard that has any. Ended ones are read once in the life of this handle."""

@@ -16,9 +16,8 @@ def command(run_ids: tuple[str, ...]) -> None:
     """
     for run_id in run_ids:
         run = Run.open(run_id)
-        before = run.status()
-        if before.done:
+        before, after = run.status(), run.cancel()
+        if before.done and after.state == before.state:
             click.echo(f"run {run.id} has ended already: {before.state}")
-            continue
-        run.cancel()
-        click.echo(f"run {run.id}: cancelled")
+        else:
+            click.echo(f"run {run.id}: cancelled")

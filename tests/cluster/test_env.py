@@ -136,7 +136,8 @@ def test_the_submissions_environment_arrives(user: User) -> None:
 
 def submissions_own(block: str) -> Environ:
     """An environment without what Slurm, hpcrun and the shell that prints it have to say."""
-    return {name: value for name, value in environ(block).items() if not name.startswith((*DIALECTS, *SLURMS, "_", "SHLVL"))}
+    others = (*DIALECTS, *SLURMS, "_", "SHLVL")
+    return {name: value for name, value in environ(block).items() if not name.startswith(others)}
 
 
 def test_submitting_from_inside_a_job(user: User, everywhere: str) -> None:

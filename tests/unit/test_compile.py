@@ -221,8 +221,6 @@ def test_local_prologue() -> None:
     """Without a batch script the prologue runs before the program, whose words are not touched."""
     fields = {"command": ["printf", "[%s]", "a b", ""]}
     made = plan(fields, prologue="set -- x; echo before", limits=local(), asked=LOCAL)
-        {"command": ["printf", "[%s]", "a b", ""]}, prologue="set -- x; echo before", limits=local(), asked=LOCAL
-    )
     done = subprocess.run(made.role.command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "before\n[a b][]"
 
