@@ -195,10 +195,10 @@ def _batches(spec: RunSpec, limits: Limits, throttle: int | None) -> tuple[Batch
 
 def _reason(spec: RunSpec, limits: Limits, batches: tuple[Batch, ...], cluster: str) -> str:
     if cluster == "local":
-        at_once = f"up to {batches[0].throttle or spec.shards} at once " if spec.shards else ""
-        return f"no Slurm: {at_once}on this machine"
+        at_once = f", up to {batches[0].throttle or spec.shards} at once" if spec.shards else ""
+        return f"{_so_many(spec)} on this machine{at_once}"
     if not batches[0].array:
-        return "one shard: one batch job"
+        return f"{_so_many(spec)}: one batch job"
     if len(batches) == 1:
         return f"{spec.shards} independent shards: one job array"
     chain = "" if spec.max_parallel is None else ", one after the other so that max_parallel holds with nobody watching"
@@ -206,6 +206,12 @@ def _reason(spec: RunSpec, limits: Limits, batches: tuple[Batch, ...], cluster: 
         f"{spec.shards} independent shards: {len(batches)} job arrays, for this cluster takes arrays of up to "
         f"{limits.max_array} elements{chain}"
     )
+
+
+def _so_many(spec: RunSpec) -> str:
+    if spec.shards is None:
+        return "one program"
+    return f"{spec.shards} shards" if spec.shards > 1 else "one shard"
 
 
 def _directives(

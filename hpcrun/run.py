@@ -209,6 +209,19 @@ class Run:
                     return file.read()
         return ""
 
+    def _never_launched(self, sent: Submitted) -> frozenset[int]:
+        """The shards of which Slurm has opened no output, as it does before anything of a job runs."""
+        if self.plan.cluster != "slurm":
+            return frozenset()
+        opened = set(os.listdir(self.dir.slurm))
+        return frozenset(
+            batch.first + task
+            for batch in self.plan.batches
+            if (job := sent.jobs.get(batch.index))
+            for task in range(batch.count)
+            if os.path.basename(self.dir.slurm_output(job, task if batch.array else None)) not in opened
+        )
+
     def _submitted(self) -> Submitted:
         """What the submission's record says. A batch whose reply was lost is the job's that has claimed it."""
         sent = submitted(events.read(self.dir.submission))
@@ -251,7 +264,7 @@ class Run:
         Where that cannot be asked, the state of what is missing from the queue is unknown; it is not lost for that.
         """
         if not self.plan.accounting:
-            return seen
+            return dataclasses.replace(seen, never_launched=self._never_launched(seen.submitted))
         try:
             rows = self._cluster.accounting(tuple(seen.submitted.jobs.values()))
         except AccountingDisabled:

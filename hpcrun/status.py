@@ -200,6 +200,8 @@ class Seen:
     cancelled: bool
     asked: float
     notes: tuple[str, ...] = ()
+    never_launched: frozenset[int] = frozenset()
+    """Where there is no accounting: the shards that Slurm is known not to have launched."""
 
 
 def unexplained(plan: Plan, seen: Seen) -> list[int]:
@@ -320,7 +322,7 @@ def _by_absence(base: ShardStatus, last: Attempt | None, seen: Seen, job: str) -
         refused = seen.submitted.refused
         detail = f"not submitted: {refused}" if refused else "its submission was never confirmed"
         return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
-    if last is None and seen.accounting is not None:
+    if last is None and (seen.accounting is not None or base.index in seen.never_launched):
         # Slurm keeps nothing of an element that is cancelled while it waits with others of its array (24.11): it is
         # neither in the queue nor in accounting. Everything else leaves a trace.
         return dataclasses.replace(base, state="cancelled", cause="cancelled", detail="by scancel, while it waited")

@@ -37,8 +37,7 @@ def command(words: tuple[str, ...], dry_run: bool, as_json: bool, follow_too: bo
         return
     run = carry_out(decided)
     if not as_json:
-        shards = f"{run.plan.shards} shards" if run.plan.sharded else "one program"
-        click.echo(f"run {run.id} ({run.plan.name!r}): {shards}, {run.plan.reason}", err=True)
+        click.echo(f"run {run.id} ({run.plan.name!r}): {run.plan.reason}", err=True)
     status = follow(run, quiet=as_json, show_output=run.plan.shards == 1)
     if as_json:
         click.echo(json.dumps(status.to_json()))

@@ -132,7 +132,22 @@ def supervise(program: int, *, timeout: float | None, grace: float, insist: bool
     # Until it is reaped, no stranger can get its process id.
     end_session(program, grace)
     guard.dismiss()
-    return Ended(os.waitpid(program, 0)[1], why)
+    status = os.waitpid(program, 0)[1]
+    return Ended(status, why or _told_late(status, number))
+
+
+def _told_late(status: int, number: int | None) -> str | None:
+    """``told`` where an end was told from outside after all: by `number`, or by a signal that is there or due.
+
+    Whoever signals all processes of a job reaches the program, or what it waits for, before this one as often as not.
+    An end with success is not kept waiting for a signal that may come.
+    """
+    end_by = time.monotonic() + (_LATE if status else 0.0)
+    while number not in _ENDING:
+        number = _next_signal(end_by)
+        if number is None:
+            return None
+    return "told"
 
 
 def _has_ended(program: int) -> bool:

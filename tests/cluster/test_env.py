@@ -34,9 +34,10 @@ def batch(user: User, everywhere: str) -> Batch:
     """Submits a hand-written script that evaluates `hpcrun env`; the environments of its jobs, by array index."""
 
     def run(*options: str, jobs: int = 1) -> list[Environ]:
-        directives = "".join(f"#SBATCH {option}\n" for option in options)
+        given = ("--output=batch.out --open-mode=append", *options)
+        directives = "".join(f"#SBATCH {option}\n" for option in given)
         target = 'env -0 >"found.tmp$SLURM_JOB_ID" && mv "found.tmp$SLURM_JOB_ID" "found.${SLURM_ARRAY_TASK_ID:-0}"'
-        text = f'#!/bin/bash\n#SBATCH --output=batch.out --open-mode=append\n{directives}eval "$({everywhere} env)"\n{target}\n'
+        text = f'#!/bin/bash\n{directives}eval "$({everywhere} env)"\n{target}\n'
         script = user.write("by-hand.sh", text)
         done = user.sh('exec sbatch --parsable "$1"', script)
         assert done.returncode == 0, done.stderr

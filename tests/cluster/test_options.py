@@ -40,7 +40,8 @@ def test_options_of_sbatch_reach_slurm(held: Show) -> None:
     found = held(
         "-p", "gpu", "--time", "1:30:00", "--nodelist", "c[3-4]", "--exclude", "c1,c2", "--exclusive", "--nice=7",
         "--begin", "2033-01-01T00:00:00", "--comment", "mine; see #5", "--mail-type", "END,FAIL",
-        "--mail-user", "somebody@example.org", "--signal", "B:USR1@120", "--no-requeue", "--qos", "normal", "--", "true",
+        "--mail-user", "somebody@example.org", "--signal", "B:USR1@120", "--no-requeue", "--qos", "normal",
+        "--", "true",
     )  # fmt: skip
     expected = {
         "Partition": "gpu", "TimeLimit": "01:30:00", "ReqNodeList": "c[3-4]", "ExcNodeList": "c[1-2]", "Nice": "7",
@@ -138,7 +139,7 @@ def test_refusals(user: User, in_queue: Callable[[], str], options: list[str], r
 
 
 def test_the_prologue_runs_first(user: User) -> None:
-    """The site's shell code runs on the node before the program, which sees what it exports, and after it the spec's."""
+    """The site's shell code runs on the node before the program, which sees its exports, and then the spec's."""
     user.write("hpcrun.toml", "prologue = 'export SITE=\"module of $SLURM_JOB_NAME\"; set -- changed'\n")
     spec = user.write(
         "run.yaml", 'name: mine\nprologue: export BOTH="$SITE and own"\nshards: 2\ncommand: [printenv, BOTH]\n'
@@ -179,7 +180,7 @@ exec {{ launch }}
 
 
 def test_a_template_of_the_site(user: User) -> None:
-    """A batch.sh in the folder that the settings name replaces the package's; a broken one is an error with its line."""
+    """A batch.sh in the settings' folder replaces the package's; a broken one is an error with its line."""
     path = user.write("site/batch.sh", TEMPLATE)
     user.write("hpcrun.toml", f"templates = '{user.folder}/site'\n")
     done = user.hpcrun("run", "-N", "2", "--", "printenv", "OF_THE_SITE")

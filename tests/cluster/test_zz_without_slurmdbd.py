@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from containers import Login, User, up
+from containers import Done, Login, User, up
 from waiting import until
 
 from hpcrun.slurm import Completed, Slurm
@@ -20,13 +20,13 @@ def without_slurmdbd(login: Login) -> Iterator[None]:
     up()
 
 
-def forget(user: User, login: Login, job: str) -> None:
-    """Have the queue forget a job that has ended, as it does by itself after five minutes (MinJobAge)."""
+def forget(user: User, login: Login) -> None:
+    """Have the queue forget every job that has ended, as it does by itself after five minutes (MinJobAge)."""
     shorter = "echo MinJobAge=2 >>/etc/slurm/slurm.conf && scontrol reconfigure"
     done = login("bash", "-c", shorter, user="root", node="slurmctld")
     assert done.returncode == 0, done.stderr
     gone = lambda: user.login("squeue", "--noheader", "--states=all", "--me").stdout == ""  # noqa: E731
-    until(gone, 120, what="a queue that has forgotten the job")
+    until(gone, 120, what="a queue that has forgotten them")
 
 
 def test_there_is_no_accounting(login: Login) -> None:
@@ -35,8 +35,8 @@ def test_there_is_no_accounting(login: Login) -> None:
     assert slurm.limits().accounting is False
 
 
-def completed(done: object) -> Completed:
-    return Completed(done.returncode, done.stdout, done.stderr)  # type: ignore[attr-defined]
+def completed(done: Done) -> Completed:
+    return Completed(done.returncode, done.stdout, done.stderr)
 
 
 def test_a_partial_run(user: User) -> None:
@@ -81,7 +81,7 @@ def test_runs_that_the_queue_has_forgotten(user: User, login: Login) -> None:
     before = user.status(good)
     killed = user.submit("--", "bash", "-c", "kill -KILL $PPID; sleep 1000")
     until(lambda: user.status(killed)["status"] == "failed", what="the end of the one whose supervisor was killed")
-    forget(user, login, before["jobs"][0])
+    forget(user, login)
     after = user.status(good)
     assert {**after, "asked": 0} == {**before, "asked": 0}
     assert user.status(killed)["shards"][0]["cause"] == "lost"

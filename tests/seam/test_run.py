@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,8 @@ def test_two_questions_at_most(monkeypatch: pytest.MonkeyPatch, accounting: bool
     run = submitted(monkeypatch, cluster, shards=40)
     cluster.set("100", "NODE_FAIL")
     cluster.forgotten.add("100")
+    for task in range(10):  # Slurm opens it before anything of a job runs
+        Path(run.dir.slurm_output("100", task)).touch()
     status = run.status()
     assert len(cluster.calls) == (2 if accounting else 1)
     assert status.folded("failed") == "0-9"

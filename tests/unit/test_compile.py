@@ -228,7 +228,7 @@ def test_local_prologue() -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({}, "one shard: one batch job"),
+        ({}, "one program: one batch job"),
         ({"shards": 4}, "4 independent shards: one job array"),
         (
             {"shards": 1002},
