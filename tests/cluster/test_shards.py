@@ -186,7 +186,11 @@ def test_a_second_submission_runs_nothing(user: User, in_queue: Callable[[], str
 
 def test_gpus_are_slurms(user: User) -> None:
     """--gpus is Slurm's own allotment: two shards on a node see two different devices."""
-    script = 'echo gpu=$CUDA_VISIBLE_DEVICES; until [ $(ls "$HPCRUN_RESULTS_DIR" | wc -l) = 2 ]; do touch "$HPCRUN_RESULTS_DIR/$HPCRUN_SHARD_INDEX"; sleep 0.1; done'
+    script = """
+        echo gpu=$CUDA_VISIBLE_DEVICES
+        touch "$HPCRUN_RESULTS_DIR/$HPCRUN_SHARD_INDEX"
+        until [ $(ls "$HPCRUN_RESULTS_DIR" | wc -l) = 2 ]; do sleep 0.1; done
+    """
     done = user.hpcrun("run", "-N", "2", "--gpus", "1", "-p", "gpu", "--nodelist", "c3", "--", "bash", "-c", script)
     assert done.returncode == 0, done.stdout + done.stderr
     seen = user.hpcrun("logs", "last").stdout.split()
