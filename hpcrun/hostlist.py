@@ -74,8 +74,9 @@ def fold(hosts: Iterable[str]) -> str:
     ``n[2,1]`` and ``a1 b1 a2`` is ``a1,b1,a2``. ``expand(fold(hosts)) == hosts`` always holds, which is why
     more than 65,536 hosts in a row become two ranges: Slurm prints one, and then refuses to read it.
 
-    Raises `HostlistError` for a name that no hostlist can hold (empty, or with a separator or a bracket in
-    it; ``text`` is that name), and `TypeError` for a string, which is a hostlist already.
+    Raises `HostlistError` for a name that no hostlist can hold (empty, with a separator or a bracket in it, or
+    with a number of 2**64 - 1 or more at its end; ``text`` is that name), and `TypeError` for a string, which
+    is a hostlist already.
     """
     if isinstance(hosts, str):
         raise TypeError(f"fold takes host names, not one string: fold(expand({hosts!r}))")

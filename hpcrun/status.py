@@ -313,15 +313,22 @@ def _by_word(base: ShardStatus, said: Said) -> ShardStatus:
     )
 
 
+def _not_submitted(base: ShardStatus, sent: Submitted) -> ShardStatus:
+    """A shard whose batch has no job: refused, or else, for all anybody knows, about to be submitted or queued."""
+    if sent.refused:
+        detail = f"not submitted: {sent.refused}"
+        return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
+    detail = "whether it was submitted is not known; hpcrun cancel makes sure that it does not run"
+    return dataclasses.replace(base, state="unknown", detail=detail)
+
+
 def _by_absence(base: ShardStatus, last: Attempt | None, seen: Seen, job: str) -> ShardStatus:
     if seen.queue is None:
         return dataclasses.replace(base, state="running" if last is not None else "pending", detail="not asked")
     if seen.cancelled:
         return dataclasses.replace(base, state="cancelled", cause="cancelled")
     if not job:
-        refused = seen.submitted.refused
-        detail = f"not submitted: {refused}" if refused else "its submission was never confirmed"
-        return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
+        return _not_submitted(base, seen.submitted)
     if last is None and (seen.accounting is not None or base.index in seen.never_launched):
         # Slurm keeps nothing of an element that is cancelled while it waits with others of its array (24.11): it is
         # neither in the queue nor in accounting. Everything else leaves a trace.

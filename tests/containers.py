@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "docker-slurm"
-NAME = "hpcrun-tests"
+NAME = os.environ.get("DOCKER_SLURM_NAME", "hpcrun-tests")
 MAX_ARRAY_SIZE = 101
 WHEEL = os.environ.get("HPCRUN_TEST_WHEEL")  # read now: each test scrubs the environment
 

@@ -141,11 +141,13 @@ def test_cancelled_before_it_started() -> None:
 
 
 def test_unconfirmed_submission() -> None:
-    """A batch whose submission was never confirmed, and a refused one, are said as such."""
-    found = status(None, None, None, sent=Submitted({}, unconfirmed=(0,))).shards[0]
-    assert (found.state, found.cause, found.detail) == ("failed", "launch_failed", "its submission was never confirmed")
-    found = status(None, None, None, sent=Submitted({}, refused="Invalid qos")).shards[0]
-    assert found.detail == "not submitted: Invalid qos"
+    """A batch whose submission was never confirmed has not ended, for it may be in the queue; a refused one has."""
+    found = status(None, None, None, sent=Submitted({}, unconfirmed=(0,)))
+    assert (found.shards[0].state, found.done) == ("unknown", False)
+    assert found.shards[0].detail.startswith("whether it was submitted is not known")
+    refused = status(None, None, None, sent=Submitted({}, refused="Invalid qos")).shards[0]
+    assert refused.state == "failed"
+    assert refused.detail == "not submitted: Invalid qos"
 
 
 def test_addresses() -> None:
