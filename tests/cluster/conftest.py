@@ -18,6 +18,10 @@ from containers import NAME, SCRIPTS, Done, Login, User, up
 def docker_setup() -> list[str]:
     """pytest-docker would call compose; the project's own script does, and finds out which spelling there is."""
     up()
+    # A session that was killed may have left jobs that wait for ever.
+    subprocess.run(
+        [str(SCRIPTS / "login"), "scancel", "--me"], env={**os.environ, "DOCKER_SLURM_NAME": NAME}, check=True
+    )
     return []
 
 
