@@ -31,23 +31,8 @@ NUMBERS = [
     "18446744073709551614", "00000000000000000000001", "00000000000000000000002",
 ]  # fmt: skip
 NO_RANGES = [
-    "",
-    "-",
-    "-1",
-    "1--2",
-    "1-2-3",
-    "3-1",
-    "010-9",
-    "a",
-    "1a",
-    "0x1",
-    "1.0",
-    "1 ",
-    "1 2",
-    "1-2a",
-    "²",
-    "0-65536",
-]
+    "", "-", "-1", "1--2", "1-2-3", "3-1", "010-9", "a", "1a", "0x1", "1.0", "1 ", "1 2", "1-2a", "²", "0-65536",
+]  # fmt: skip
 SEPARATORS = [",", " ", "\t", "\n", ",,", " , "]
 
 TAKEN = [
@@ -66,7 +51,7 @@ REFUSED = [
 ]  # fmt: skip
 MISREAD = [
     ("n[1, 2]", "n1 n02"), ("n[ 1]", "n01"), ("n[+1]", "n01"), ("n[1a-2]", "n01 n02"), ("n[1-]", "n1"),
-    ("n[[1-2]]", "n[1] n[2]"), ("n[[1]]", "n[1]"), ("n]", "n]"), ("n1]", "n1]"), ("n[1]]", "n1]"),
+    ("n[[1-2]]", "n[1] n[2]"), ("n[[1]]", "n[1]"), ("n[1[2]", "n[12"), ("n]", "n]"), ("n1]", "n1]"), ("n[1]]", "n1]"),
     ("a[1-2]b]", "a1b] a2b]"), ("a]b[1-2]", "a]b1 a]b2"), ("a],b[1-2]", "a] b1 b2"), ("a[1-2],b]", "a1 a2 b]"),
     ("n[18446744073709551615]", "n18446744073709551615"), ("n18446744073709551615", "n18446744073709551615"),
     ("n99999999999999999999999", "n00018446744073709551615"), ("{a}", "{a}"), ("a{b", "a{b"),
@@ -139,8 +124,9 @@ def made_term(chance: random.Random) -> str:
 
 
 def made_hostlist(chance: random.Random) -> str:
-    """A few terms between separators of every kind."""
-    return "".join(made_term(chance) + chance.choice(SEPARATORS) for _ in range(chance.randint(1, 4)))
+    """A few terms between separators of every kind, none of them long: scontrol takes minutes for a million hosts."""
+    terms = filter(short, [made_term(chance) for _ in range(chance.randint(1, 5))])
+    return "".join(term + chance.choice(SEPARATORS) for term in terms)
 
 
 def made_hosts(chance: random.Random) -> list[str]:
@@ -157,7 +143,7 @@ def made_hosts(chance: random.Random) -> list[str]:
 
 def is_misread(text: str) -> bool:
     """Whether scontrol takes it and hpcrun refuses it, as the documentation of `hpcrun.hostlist` says."""
-    if "]" in re.sub(r"\[[^][]*\]", "", text):
+    if "]" in re.sub(r"\[[^][]*\]", "", text) or re.search(r"\[[^]]*\[", text):
         return True
     pieces = [piece for inside in re.findall(r"\[([^]]*)\]", text) for piece in inside.split(",")]
     return any(re.fullmatch(r"\s*\+?\d+(\D+)?-(\s*\+?\d+)?|[\s+]+\d+", piece) for piece in pieces)
@@ -166,9 +152,7 @@ def is_misread(text: str) -> bool:
 def test_hostnames(login: Login) -> None:
     """300 random hostlists: the same hosts in the same order, and what scontrol rejects is refused."""
     chance = random.Random(2411)
-    texts: list[str] = []
-    while len(texts) < 300:
-        texts += filter(short, [made_hostlist(chance)])
+    texts = [made_hostlist(chance) for _ in range(300)]
     verdicts = set()
     for text, answer in zip(texts, ask(login, "hostnames", texts), strict=True):
         hosts = ours(text)
