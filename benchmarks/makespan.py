@@ -2,7 +2,8 @@
 
 Runs on a login node, in an environment with hpcrun and submitit that the nodes see too (submitit needs it there):
 python makespan.py [SHARDS] [ROUNDS].
-Every shard makes one empty file; the makespan is from the call that submits to the youngest of these files.
+Every shard leaves one empty file, and its output in a file of its own; the makespan is from the call that submits to
+the youngest of the empty files.
 """
 
 from __future__ import annotations
@@ -35,11 +36,20 @@ def drained() -> None:
         time.sleep(0.2)
 
 
+def program(folder: Path) -> Path:
+    """The one program that raw Slurm and hpcrun run: it leaves a file that says that its element has been here."""
+    path = folder.with_suffix(".sh")
+    path.write_text(f"#!/bin/sh\ntouch {folder}/$SLURM_ARRAY_TASK_ID\n")
+    path.chmod(0o755)
+    return path
+
+
 def raw() -> float:
     drained()
     folder = Path(tempfile.mkdtemp(dir=HOME))
-    script = folder.with_suffix(".sh")
-    script.write_text(f"#!/bin/bash\n#SBATCH --output=/dev/null\ntouch {folder}/$SLURM_ARRAY_TASK_ID\n")
+    logs = Path(tempfile.mkdtemp(dir=HOME))
+    script = folder.with_suffix(".sbatch")
+    script.write_text(f"#!/bin/bash\n#SBATCH --output={logs}/%a.out\n{program(folder)}\n")
     began = time.time()
     subprocess.run(["sbatch", "--parsable", f"--array=0-{SHARDS - 1}", script], check=True, capture_output=True)
     return touched(folder, began)
@@ -48,7 +58,7 @@ def raw() -> float:
 def hpcrun() -> float:
     drained()
     folder = Path(tempfile.mkdtemp(dir=HOME))
-    command = ["hpcrun", "submit", "-N", str(SHARDS), "--", "sh", "-c", f"touch {folder}/$HPCRUN_SHARD_INDEX"]
+    command = ["hpcrun", "submit", "-N", str(SHARDS), "--", str(program(folder))]
     began = time.time()
     subprocess.run(command, check=True, capture_output=True)
     return touched(folder, began)

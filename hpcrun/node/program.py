@@ -25,7 +25,7 @@ _WATCHED = (signal.SIGCHLD, *_PASSED_ON)
 _WITNESS_TIME = 0.05
 """Seconds that the guard has to say that it was signalled too."""
 _LATE = 0.1
-"""Seconds for which a program's unsuccessful end may be ahead of the signal that explains it."""
+"""Seconds for which a bad end, or any end in a cancelled run, may be ahead of the signal that explains it."""
 _LEFTOVER_STEP = 0.02
 _UNKILLABLE = 10.0
 """Seconds of SIGKILL after which a process cannot be killed: one of another user, or one that waits for a dead disk."""
@@ -95,12 +95,15 @@ def _found(program: str, search: str) -> str:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 
 
-def supervise(program: int, *, timeout: float | None, grace: float, insist: bool, lifeline: int | None) -> Ended:
+def supervise(
+    program: int, *, timeout: float | None, grace: float, insist: bool, lifeline: int | None, marker: str
+) -> Ended:
     """Wait for the end of `program`, a child in a session of its own, passing on the signals that come.
 
     After `timeout` seconds it is told to end (SIGTERM) and `grace` seconds later killed. With `insist` the same
     grace holds after a signal from outside; without, whoever sent it decides (Slurm's KillWait). When the other end
-    of the pipe `lifeline` is closed, the one who started this supervisor is gone, and SIGHUP says so.
+    of the pipe `lifeline` is closed, the one who started this supervisor is gone, and SIGHUP says so. The file
+    `marker` is there once the run has been cancelled: then even a good end may be due to a signal on its way here.
     """
     guard = _Guard(program, grace, lifeline)
     end_by = None if timeout is None else time.monotonic() + timeout
@@ -133,16 +136,15 @@ def supervise(program: int, *, timeout: float | None, grace: float, insist: bool
     end_session(program, grace)
     guard.dismiss()
     status = os.waitpid(program, 0)[1]
-    return Ended(status, why or _told_late(status, number))
+    return Ended(status, why or _told_late(number, _LATE if status or os.path.exists(marker) else 0.0))
 
 
-def _told_late(status: int, number: int | None) -> str | None:
+def _told_late(number: int | None, patience: float) -> str | None:
     """``told`` where an end was told from outside after all: by `number`, or by a signal that is there or due.
 
     Whoever signals all processes of a job reaches the program, or what it waits for, before this one as often as not.
-    An end with success is not kept waiting for a signal that may come.
     """
-    end_by = time.monotonic() + (_LATE if status else 0.0)
+    end_by = time.monotonic() + patience
     while number not in _ENDING:
         number = _next_signal(end_by)
         if number is None:

@@ -147,7 +147,9 @@ def _run(
     except OSError as error:
         return _not_started(error, command[0], role.cwd, err)
     insist = allocation.cluster == "local"
-    return program.supervise(child, timeout=plan.timeout, grace=plan.grace, insist=insist, lifeline=lifeline)
+    return program.supervise(
+        child, timeout=plan.timeout, grace=plan.grace, insist=insist, lifeline=lifeline, marker=run.cancelled
+    )
 
 
 def _log(path: str) -> int:

@@ -15,14 +15,18 @@ from hpcrun import events, runtime
 from hpcrun.rundir import RunDir
 
 
-@pytest.mark.parametrize(
-    ("end", "cause"),
-    [("kill -TERM $$", "cancelled"), ("exit 1", "cancelled"), ("exit 0", None)],
-    ids=["by the signal", "in its own way", "well"],
-)
-def test_the_program_first(tmp_path: Path, end: str, cause: str | None) -> None:
-    """A program that SIGTERM reached before its supervisor was cancelled, unless it had ended well."""
-    script = f"setsid sh -c 'sleep 0.03; kill -TERM $1' sh $PPID & {end}"
+HIT = """
+setsid sh -c 'kill -STOP $1; : >stopped; until grep -q " Z " /proc/$2/stat; do :; done; kill -TERM $1; kill -CONT $1' \
+    sh $PPID $$ &
+until [ -e stopped ]; do :; done
+"""
+"""Holds the supervisor, lets the program end, tells the supervisor to end, and lets it go on."""
+
+
+@pytest.mark.parametrize("end", ["kill -TERM $$", "exit 1", "exit 0"])
+def test_the_program_first(tmp_path: Path, end: str) -> None:
+    """A program that was gone before its supervisor heard of SIGTERM was cancelled, however it ended."""
+    script = f"cd {tmp_path}; {HIT}{end}"
     run = RunDir(str(tmp_path / "abc"))
     for folder in run.folders(1):
         os.makedirs(folder)
@@ -31,4 +35,4 @@ def test_the_program_first(tmp_path: Path, end: str, cause: str | None) -> None:
     environ = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "n1", "SLURMD_NODENAME": "n1"}
     command = [sys.executable, "-I", "-S", run.start, "shard", "0"]
     subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, timeout=60, check=False)
-    assert events.read(run.record(0, 0))[-1]["cause"] == cause
+    assert events.read(run.record(0, 0))[-1]["cause"] == "cancelled"
