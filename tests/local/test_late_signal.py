@@ -14,7 +14,6 @@ from unit.made import plan
 from hpcrun import events, runtime
 from hpcrun.rundir import RunDir
 
-
 HIT = """
 setsid sh -c 'kill -STOP $1; : >stopped; until grep -q " Z " /proc/$2/stat; do :; done; kill -TERM $1; kill -CONT $1' \
     sh $PPID $$ &
