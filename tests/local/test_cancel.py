@@ -80,11 +80,16 @@ def test_a_follower_sees_it(machine: Machine) -> None:
 
 def test_ctrl_c_ends_the_following_alone(machine: Machine) -> None:
     """SIGINT to `hpcrun run` without a terminal: 130, how to go on, and the program untouched."""
-    with machine.start(HPCRUN, "run", "sh", "-c", 'echo up >"$HPCRUN_RESULTS_DIR/up"; exec sleep 1000') as follower:
-        run = until(lambda: machine.newest())
-        until(lambda: text_of(run, "up"))
-        follower.send_signal(signal.SIGINT)
-        _, said = follower.communicate(timeout=20)
+    program = ("sh", "-c", 'echo up >"$HPCRUN_RESULTS_DIR/up"; exec sleep 1000')
+    # Tests that run in the background of a shell have inherited an ignored SIGINT.
+    with machine.start("env", "--default-signal=INT", HPCRUN, "run", *program) as follower:
+        try:
+            run = until(lambda: machine.newest())
+            until(lambda: text_of(run, "up"))
+            follower.send_signal(signal.SIGINT)
+            _, said = follower.communicate(timeout=20)
+        finally:
+            follower.kill()
     assert follower.returncode == 130
     assert f"hpcrun wait {run.id}" in said.decode()
     assert run.status().state == "running"
