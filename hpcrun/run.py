@@ -91,12 +91,14 @@ class Run:
         """How the run is now.
 
         At most two questions to the cluster, whatever the size of the run, and none once every shard has left a
-        record of its end.
+        record of its end. Raises RunFolderError when the run's folder is gone.
         """
         return fold(self.plan, self._look())
 
     def _look(self) -> Seen:
         """Everything there is to know now. The queue is asked before the records are read, so they are the newer."""
+        if not os.path.exists(self.dir.plan):
+            raise RunFolderError(self.dir.path, "the run folder is gone, and with it all that is known of the run")
         sent = self._submitted()
         notes: list[str] = []
         queue = None if settled(self.plan, self._records()) else self._queue(sent, notes)
