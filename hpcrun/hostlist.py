@@ -52,7 +52,7 @@ def expand(text: str, *, limit: int = MAX_HOSTS) -> list[str]:
     hosts: list[str] = []
     total = 0
     for start, term in _terms(text):
-        total += term.count()
+        total += term.size
         if total > limit:
             raise HostlistError(text, start + 1, f"a list that grows to {total} hosts", f"at most {limit}")
         hosts += term.hosts()
@@ -64,7 +64,7 @@ def count(text: str) -> int:
 
     Equal to ``len(expand(text))``, and raises the same `HostlistError` for what is no hostlist.
     """
-    return sum(term.count() for _, term in _terms(text))
+    return sum(term.size for _, term in _terms(text))
 
 
 def fold(hosts: Iterable[str]) -> str:
@@ -97,13 +97,11 @@ def fold(hosts: Iterable[str]) -> str:
 class _Names:
     """Hosts spelled out one by one."""
 
-    __slots__ = ("names",)
+    __slots__ = ("names", "size")
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-
-    def count(self) -> int:
-        return len(self.names)
+        self.size = len(names)
 
     def hosts(self) -> list[str]:
         return self.names
@@ -112,24 +110,26 @@ class _Names:
 class _Pattern:
     """One term with brackets: literal, bracket, literal, …, literal; a bracket is its (low, high, width)."""
 
-    __slots__ = ("brackets", "literals")
+    __slots__ = ("brackets", "literals", "size")
 
-    def __init__(self, literals: list[str], brackets: list[list[tuple[int, int, int]]]) -> None:
+    def __init__(self, literals: list[str], brackets: list[list[tuple[int, int, int]]], size: int) -> None:
         self.literals = literals
         self.brackets = brackets
-
-    def count(self) -> int:
-        product = 1
-        for bracket in self.brackets:
-            product *= sum([high - low + 1 for low, high, _ in bracket])
-        return product
+        self.size = size
 
     def hosts(self) -> list[str]:
-        hosts: list[str] = []
-        for prefix in self._prefixes():
-            for low, high, width in self.brackets[-1]:
-                hosts += _numbered(prefix, low, high, width)
-        suffix = self.literals[-1]
+        prefixes = self._prefixes() if len(self.brackets) > 1 else self.literals[:1]
+        bracket, suffix = self.brackets[-1], self.literals[-1]
+        if self.size < 50 * len(prefixes) * len(bracket):  # short ranges, on the average
+            hosts = [
+                prefix + str(number).zfill(width)
+                for prefix in prefixes for low, high, width in bracket for number in range(low, high + 1)
+            ]  # fmt: skip
+        else:
+            hosts = []
+            for prefix in prefixes:
+                for low, high, width in bracket:
+                    hosts += _numbered(prefix, low, high, width)
         return [host + suffix for host in hosts] if suffix else hosts
 
     def _prefixes(self) -> list[str]:
@@ -159,9 +159,9 @@ def _numbered(prefix: str, low: int, high: int, width: int) -> list[str]:
 
 
 def _spelled(prefix: str, numbers: range, width: int) -> list[str]:
-    if width < 2:
-        return [f"{prefix}{number}" for number in numbers]
-    return [prefix + str(number).zfill(width) for number in numbers]
+    if width:
+        return [prefix + str(number).zfill(width) for number in numbers]
+    return [f"{prefix}{number}" for number in numbers]
 
 
 def _terms(text: str) -> Iterator[tuple[int, _Names | _Pattern]]:
@@ -169,13 +169,15 @@ def _terms(text: str) -> Iterator[tuple[int, _Names | _Pattern]]:
     for char in _REFUSED:
         if char in text:
             raise _refused_character(text, char)
+    if text.count("[") != text.count("]"):
+        _check_brackets(text)
     # The same length, one separator: but what is inside a bracket must be read from the text itself.
     line = text.replace(" ", ",").replace("\t", ",").replace("\n", ",")
     position = 0
     while True:
         opening = line.find("[", position)
         start = len(line) if opening < 0 else line.rfind(",", position, opening) + 1 or position
-        if start > position:
+        if start - position > 1 or line[position:start].strip(","):
             yield position, _Names(_names(text, line, position, start))
         if opening < 0:
             return
@@ -185,7 +187,6 @@ def _terms(text: str) -> Iterator[tuple[int, _Names | _Pattern]]:
 
 def _names(text: str, line: str, start: int, end: int) -> list[str]:
     names = line[start:end].split(",")
-    _check_literal(text, start, end)
     for index, name in enumerate(names):
         if len(name) > _LONG and _number_is_too_big(name):
             column = start + sum([len(earlier) + 1 for earlier in names[:index]]) + 1
@@ -197,39 +198,45 @@ def _pattern(text: str, line: str, start: int, opening: int) -> tuple[_Pattern, 
     """The pattern that starts here and whose first bracket is at ``opening``, and the position behind it."""
     literals: list[str] = []
     brackets: list[list[tuple[int, int, int]]] = []
+    size = total = 1
     while opening >= 0:
-        _check_literal(text, start, opening)
-        if brackets:
-            _check_prefix_size(text, start, brackets[-1])
+        if size > MAX_RANGE:
+            raise _prefix_error(text, start, size)
         literals.append(line[start:opening])
         closing = line.find("]", opening)
         if closing < 0:
             raise HostlistError(text, opening + 1, "'[' without its ']'", "a closed bracket")
-        brackets.append(_bracket(text, opening + 1, closing))
+        bracket, size = _bracket(text, opening + 1, closing)
+        brackets.append(bracket)
+        total *= size
         start = closing + 1
         end = line.find(",", start)
         end = len(line) if end < 0 else end
         opening = line.find("[", start, end)
-    _check_literal(text, start, end)
     literals.append(line[start:end])
-    return _Pattern(literals, brackets), end
+    return _Pattern(literals, brackets, total), end
 
 
-def _bracket(text: str, start: int, end: int) -> list[tuple[int, int, int]]:
-    """The (low, high, width) of each piece between the brackets, from the text itself."""
+def _bracket(text: str, start: int, end: int) -> tuple[list[tuple[int, int, int]], int]:
+    """The (low, high, width) of each piece between the brackets, from the text itself, and how many numbers.
+
+    Width is 0 where nothing is padded, which is wherever the first number does not begin with a zero.
+    """
     pieces = text[start:end].split(",")
     ranges = []
+    size = len(pieces)
     for index, piece in enumerate(pieces):
         first, hyphen, last = piece.partition("-")
         if not hyphen:
             last = first
         if not (piece.isascii() and first.isdigit() and last.isdigit()):
             raise _range_error(text, start, pieces, index)
-        low, high = _number(first), _number(last)
+        low, high = (int(first), int(last)) if len(piece) <= _LONG else (_number(first), _number(last))
         if not 0 <= high - low < MAX_RANGE or high >= _TOO_BIG:
             raise _range_error(text, start, pieces, index)
-        ranges.append((low, high, len(first)))
-    return ranges
+        ranges.append((low, high, len(first) if first[0] == "0" else 0))
+        size += high - low
+    return ranges, size
 
 
 def _number(digits: str) -> int:
@@ -303,18 +310,21 @@ def _check_characters(name: str) -> None:
             raise HostlistError(name, column, repr(char), "one host name, with no separator or bracket")
 
 
-def _check_literal(text: str, start: int, end: int) -> None:
-    closing = text.find("]", start, end)
-    if closing >= 0:
-        raise HostlistError(text, closing + 1, "']' without its '['", "an opened bracket")
+def _check_brackets(text: str) -> None:
+    """Refuse a ``]`` without its ``[``; where there are as many of both, reading the terms finds all else."""
+    opening = position = 0
+    while opening >= 0 and position >= 0:
+        opening = text.find("[", position)
+        closing = text.find("]", position, len(text) if opening < 0 else opening)
+        if closing >= 0:
+            raise HostlistError(text, closing + 1, "']' without its '['", "an opened bracket")
+        position = text.find("]", opening) + 1 or -1
 
 
-def _check_prefix_size(text: str, end: int, bracket: list[tuple[int, int, int]]) -> None:
-    size = sum([high - low + 1 for low, high, _ in bracket])
-    if size > MAX_RANGE:
-        column = text.rindex("[", 0, end) + 1
-        wanted = f"at most {MAX_RANGE} in a bracket that another one follows"
-        raise HostlistError(text, column, f"a bracket of {size} numbers", wanted)
+def _prefix_error(text: str, end: int, size: int) -> HostlistError:
+    column = text.rindex("[", 0, end) + 1
+    wanted = f"at most {MAX_RANGE} in a bracket that another one follows"
+    return HostlistError(text, column, f"a bracket of {size} numbers", wanted)
 
 
 def _range_error(text: str, start: int, pieces: list[str], index: int) -> HostlistError:
