@@ -101,9 +101,11 @@ class Run:
             raise RunFolderError(self.dir.path, "the run folder is gone, and with it all that is known of the run")
         sent = self._submitted()
         notes: list[str] = []
-        queue = None if settled(self.plan, self._records()) else self._queue(sent, notes)
+        queue, records = None, self._records()
+        if not settled(self.plan, records):
+            queue, records = self._queue(sent, notes), self._records()
         seen = Seen(
-            records=self._records(),
+            records=records,
             submitted=sent,
             queue=queue,
             accounting=None,

@@ -143,9 +143,9 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
         for folder in run.folders(plan.shards):
             os.makedirs(folder, mode=0o700)
         _write(run.spec, specfile.text(prepared.source.values))
-        value = plan.to_json()
-        _write(run.plan, json.dumps(value, indent=1))
-        runtime.write(run, json.loads(json.dumps(value)), plan.node_python, os.path.join(prepared.config.home, "cache"))
+        decided = json.dumps(plan.to_json(), indent=1)
+        _write(run.plan, decided)
+        runtime.write(run, json.loads(decided), plan.node_python, os.path.join(prepared.config.home, "cache"))
         for number, text in enumerate(scripts):
             _write(run.script(number), text)
     except OSError as error:

@@ -31,7 +31,7 @@ FIELDS = {
     "stderr": ("--stderr",),
     "export": ("--export",),
 }
-"""The options that are fields of the spec; the second spelling is the one that messages use."""
+"""The options that are fields of the spec; the second spelling, or the only one, is what messages use."""
 
 _HELP = {
     "name": "What the run is called; any text.",
@@ -148,9 +148,10 @@ def prepared(words: tuple[str, ...], options: dict[str, Any]) -> Prepared:
         specfile.read(path) if path else specfile.from_options({"command": list(words) or None}, {"command": "COMMAND"})
     )
     given = {field: options[field] for field in FIELDS} | {"env": _env(options["env"]), "sbatch": _sbatch(options)}
-    names = {field: spelled[1] for field, spelled in FIELDS.items() if len(spelled) > 1}
-    names |= {"max_parallel": "--max-parallel", "timeout": "--timeout", "machine": "--machine", "stderr": "--stderr"}
-    names |= {"export": "--export", "env": "--env", "sbatch": "sbatch's options"}
+    names = {field: written[:2][-1] for field, written in FIELDS.items()} | {
+        "env": "--env",
+        "sbatch": "sbatch's options",
+    }
     source = spelled(source).under(spelled(specfile.from_settings(options["settings"])))
     source = source.under(specfile.from_options(given, names))
     return prepare(source, settings, options["cluster"] or settings.cluster, typed=path is None)

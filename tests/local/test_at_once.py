@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
 from machine import Machine
 
 # Counts, under a lock, how many run now, and notes the most there were.
@@ -33,7 +32,6 @@ def test_as_many_as_there_are_cpus(machine: Machine) -> None:
     assert _most(machine) <= CPUS
 
 
-@pytest.mark.skipif(CPUS < 2, reason="there are no two shards at once on one CPU")
 def test_cpus_of_a_shard_count(machine: Machine) -> None:
     """Shards that take all CPUs run one at a time."""
     assert _most(machine, "--cpus", str(CPUS)) == 1

@@ -68,8 +68,7 @@ def test_a_guard_that_is_signalled_goes_on_guarding(machine: Machine) -> None:
     script = "trap '' TERM; " + SLEEPER.replace("wait\n", "while :; do wait; done\n")
     run = machine.submit("bash", "-c", script)
     program, supervisor, child = _processes(run, 0)
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    (guard,) = {int(process) for process in children} - {program}
+    guard = _guard(program, supervisor)
     os.kill(supervisor, signal.SIGKILL)
     os.kill(guard, signal.SIGTERM)
     gone(program, child, guard)
@@ -79,8 +78,7 @@ def test_the_guard_is_killed(machine: Machine) -> None:
     """The program goes on, is told to end as ever, and its end is recorded."""
     run = machine.submit("bash", "-c", SLEEPER)
     program, supervisor, child = _processes(run, 0)
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    (guard,) = {int(process) for process in children} - {program}
+    guard = _guard(program, supervisor)
     os.kill(guard, signal.SIGKILL)
     machine.hpcrun("cancel", run.id)
     assert ended(run).shards[0].cause == "cancelled"
@@ -92,8 +90,7 @@ def test_a_signal_that_only_the_guard_got_hides_no_later_one(machine: Machine) -
     machine.configure(grace="60s")
     run = machine.submit("bash", "-c", SLEEPER)
     program, supervisor, _ = _processes(run, 0)
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    (guard,) = {int(process) for process in children} - {program}
+    guard = _guard(program, supervisor)
     os.kill(guard, signal.SIGUSR1)
     os.kill(supervisor, signal.SIGTERM)
     assert ended(run).shards[0].signal == signal.SIGTERM
@@ -119,3 +116,10 @@ def test_no_process_is_left_of_a_run(machine: Machine) -> None:
     assert ended(run).state == "succeeded"
     gone(_supervisor(run), *[int(text_of(run, str(shard))) for shard in range(3)])
     until(lambda: not machine.processes(), what="the end of every process of the run")
+
+
+def _guard(program: int, supervisor: int) -> int:
+    """The other child of a shard's supervisor."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    (guard,) = {int(process) for process in children} - {program}
+    return guard
