@@ -16,10 +16,11 @@ class Allocation:
 
     `job` is the id by which one addresses it (of the array or of the het job's leader), `task` the array index or
     None, `raw_job` the plain number of this element, `node` this node, `nodes` the nodes of component 0 in Slurm's
-    order, `components` the nodes of every component (one where the job is not heterogeneous).
+    order, `components` the nodes of every component (one where the job is not heterogeneous), `tasks` how many tasks
+    the first component has on each of its nodes, `workers` the node of every task of the further components.
     """
 
-    __slots__ = ("cluster", "components", "job", "node", "nodes", "raw_job", "restarts", "task")
+    __slots__ = ("cluster", "components", "job", "node", "nodes", "raw_job", "restarts", "task", "tasks", "workers")
 
     def __init__(
         self,
@@ -31,9 +32,12 @@ class Allocation:
         node: str,
         components: tuple[tuple[str, ...], ...],
         restarts: int = 0,
+        tasks: tuple[int, ...] = (),
+        workers: tuple[str, ...] = (),
     ) -> None:
         self.cluster, self.job, self.raw_job, self.task, self.node = cluster, job, raw_job, task, node
         self.components, self.nodes, self.restarts = components, components[0], restarts
+        self.tasks, self.workers = tasks, workers
 
 
 def from_slurm(environ: Mapping[str, str]) -> Allocation:
@@ -48,6 +52,7 @@ def from_slurm(environ: Mapping[str, str]) -> Allocation:
     if not lists[0]:
         lists[0] = environ.get("SLURM_JOB_NODELIST", "")
     components = tuple(_hosts(text) for text in lists)
+    counts = [environ.get(f"SLURM_TASKS_PER_NODE_HET_GROUP_{group}", "") for group in range(size)]
     return Allocation(
         cluster="slurm",
         job=environ.get("SLURM_ARRAY_JOB_ID") or environ.get("SLURM_JOB_ID_HET_GROUP_0") or raw,
@@ -56,7 +61,24 @@ def from_slurm(environ: Mapping[str, str]) -> Allocation:
         node=environ.get("SLURMD_NODENAME") or (components[0][0] if components[0] else ""),
         components=components,
         restarts=int(environ.get("SLURM_RESTART_COUNT", "0")),
+        tasks=tasks_per_node(counts[0] or environ.get("SLURM_TASKS_PER_NODE", "")),
+        workers=tuple(
+            node
+            for nodes, text in zip(components[1:], counts[1:])
+            for node, count in zip(nodes, tasks_per_node(text) or (1,) * len(nodes))
+            for _ in range(count)
+        ),
     )
+
+
+def tasks_per_node(text: str) -> tuple[int, ...]:
+    """How many tasks each node has, from Slurm's ``2(x3),1``."""
+    found: list[int] = []
+    for part in text.split(","):
+        count, _, times = part.rstrip(")").partition("(x")
+        if count:
+            found += [int(count)] * int(times or 1)
+    return tuple(found)
 
 
 def _hosts(text: str) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ class Limits:
     accounting: bool
     """Whether ended jobs can be asked about."""
     version: str = ""
+    nodes: int | None = None
+    """How many nodes there are; None where nobody asked."""
     cpus: int | None = None
     """CPUs that the local cluster may use; None where Slurm decides."""
     memory: int | None = None

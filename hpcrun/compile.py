@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import shlex
+from collections.abc import Mapping
 
+from hpcrun import topology
 from hpcrun.cluster import Limits
+from hpcrun.codespec import Codespec
+from hpcrun.codespec import Probe as AskedProbe
 from hpcrun.config import Config, Machine, NodePool
+from hpcrun.containers import wrapped
+from hpcrun.directives import Asked, components
 from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.errors import SpecError
 from hpcrun.fields import suggestion
-from hpcrun.plan import Batch, Plan, Role
+from hpcrun.plan import Plan, Probe, Role
 from hpcrun.spec import RunSpec
 
-TIME_MARGIN = 60
-"""Seconds between the end of a shard's own timeout and Slurm's limit, so that the record is written first."""
+START_TIMEOUT = 600.0
+"""Seconds until workers must be up, where the spec does not say."""
 
 _SHELLS = ("bash", "sh", "zsh", "python", "python3", "perl", "Rscript", "julia", "node")
 
@@ -33,37 +38,46 @@ class Submission:
     """``slurm`` or ``local``."""
     typed: bool
     """Whether the command came from a command line, where the shell has expanded what was to be expanded."""
+    run_dir: str = ""
+    """Where the run's folder will be; containers mount it."""
 
 
-def compile_plan(spec: RunSpec, config: Config, limits: Limits, asked: Submission) -> Plan:
+def compile_plan(
+    spec: RunSpec, config: Config, limits: Limits, asked: Submission, named: Mapping[str, Codespec] | None = None
+) -> Plan:
     """The plan of the run that `spec` asks for under these settings and limits.
 
-    Raises SpecError for a demand that cannot be met.
+    `named` has the codespecs that the spec refers to, by reference. Raises SpecError for a demand that cannot be met.
     """
-    machine, pool = _machine(spec, config), _pool(spec, config)
-    name = spec.name or _default_name(spec)
+    pool = _pool(spec.node_pool, config, "node_pool")
+    program = _job_program(spec, named or {})
+    name = spec.name or _default_name(program)
     names, settings = _export(spec.export)
     prologue = "\n".join(part for part in (config.prologue, spec.prologue or "") if part)
-    role = _role(spec, machine, asked, name, settings, prologue)
-    throttle = _local_throttle(role, limits) if asked.cluster == "local" else None
-    batches = _batches(spec, limits, throttle)
-    dependency = spec.sbatch.get("dependency")
-    if dependency and "?" in dependency and any(batch.after is not None for batch in batches):
-        raise SpecError(
-            "found alternatives (?) beside max_parallel on a run of several arrays, which depend on each other; "
-            "wanted dependencies that all must hold (,)", field="sbatch.dependency",
-        )  # fmt: skip
+    setting = _Setting(config, asked, name, settings, prologue)
+    job = _role(setting, program, "job", spec.machine, 1, _reference(spec.codespec))
+    worker, worker_pool = _worker(setting, spec, named or {}, pool)
+    demanded = topology.Demands(job, worker, _explicit(program, spec, named or {}))
+    shape = topology.decide(spec, demanded, limits, asked.cluster, same_pool=pool == worker_pool)
+    batches = topology.batches(spec, shape, limits, demanded, asked.cluster)
+    _check_dependency(spec, any(batch.after is not None for batch in batches))
+    start_timeout = spec.start_timeout or START_TIMEOUT
     return Plan(
         run_id=asked.run_id,
         name=name,
         created=asked.created,
         cluster=asked.cluster,
-        shape="array" if batches[0].array else "job",
-        reason=_reason(spec, limits, batches, asked.cluster),
+        shape=shape.name,
+        reason=topology.reason(spec, shape, limits, batches, asked.cluster),
         shards=spec.shards or 1,
         sharded=spec.shards is not None,
         max_parallel=spec.max_parallel,
-        role=role,
+        gang=spec.gang,
+        fail_fast=spec.fail_fast,
+        job=job,
+        worker=worker,
+        start_timeout=start_timeout,
+        lost_after=config.lost_after,
         timeout=spec.timeout,
         grace=config.grace,
         export=names,
@@ -71,38 +85,100 @@ def compile_plan(spec: RunSpec, config: Config, limits: Limits, asked: Submissio
         accounting=limits.accounting,
         prologue=prologue,
         node_python=config.node_python,
-        devices=limits.devices if role.gpus else (),
-        directives=_directives(spec, config, role, pool, name, asked),
-        dependency=dependency,
+        devices=limits.devices if demanded.gpus else (),
+        components=components(
+            spec, config, Asked(shape, job, worker, pool, worker_pool, demanded.explicit[0], start_timeout), name,
+            asked.run_id,
+        ),
+        dependency=spec.sbatch.get("dependency"),
         batches=batches,
-    )
+    )  # fmt: skip
 
 
-def _machine(spec: RunSpec, config: Config) -> Machine | None:
-    if spec.machine is None:
-        return None
-    if spec.machine not in config.machines:
-        raise _unknown("machine", spec.machine, sorted(config.machines))
-    return config.machines[spec.machine]
+def _check_dependency(spec: RunSpec, chained: bool) -> None:
+    dependency = spec.sbatch.get("dependency")
+    if dependency and "?" in dependency and chained:
+        raise SpecError(
+            "found alternatives (?) beside max_parallel on a run of several arrays, which depend on each other; "
+            "wanted dependencies that all must hold (,)", field="sbatch.dependency",
+        )  # fmt: skip
 
 
-def _pool(spec: RunSpec, config: Config) -> NodePool:
-    if spec.node_pool is None:
+def _machine(name: str | None, config: Config, field: str) -> Machine:
+    if name is None:
+        return Machine()
+    if name not in config.machines:
+        raise _unknown(field, name, sorted(config.machines))
+    return config.machines[name]
+
+
+def _pool(name: str | None, config: Config, field: str) -> NodePool:
+    if name is None:
         return NodePool()
-    if spec.node_pool not in config.node_pools:
-        raise _unknown("node_pool", spec.node_pool, sorted(config.node_pools))
-    return config.node_pools[spec.node_pool]
+    if name not in config.node_pools:
+        raise _unknown(field, name, sorted(config.node_pools))
+    return config.node_pools[name]
 
 
 def _unknown(field: str, found: str, known: list[str]) -> SpecError:
-    table = f"[{field}s.{found}]"
+    table = f"[{field.rpartition('.')[2]}s.{found}]"
     wanted = f"one of: {', '.join(known)}" if known else f"a {table} in hpcrun.toml; there is none yet"
     return SpecError(f"found {found!r}, wanted {wanted}.{suggestion(found, known)}", field=field)
 
 
-def _default_name(spec: RunSpec) -> str:
+def _job_program(spec: RunSpec, named: Mapping[str, Codespec]) -> Codespec:
+    """What the job executes: its codespec, and what the run says beside it laid over that."""
+    base = named[spec.codespec] if isinstance(spec.codespec, str) else spec.codespec or Codespec()
+    over = {
+        field: value
+        for field in ("command", "script", "args", "working_dir", "image", "mounts", "cpus", "memory", "gpus", "nodes",
+                      "tasks", "mpi")
+        if (value := getattr(spec, field))
+    }  # fmt: skip
+    if spec.resources.model_fields_set:
+        over["resources"] = spec.resources
+    return base.model_copy(update={**over, "env": {**base.env, **spec.env}})
+
+
+def _worker_program(spec: RunSpec, named: Mapping[str, Codespec]) -> Codespec:
+    assert spec.worker is not None
+    given = spec.worker.codespec
+    return named[given] if isinstance(given, str) else given
+
+
+def _worker(
+    setting: _Setting, spec: RunSpec, named: Mapping[str, Codespec], job_pool: NodePool
+) -> tuple[Role | None, NodePool]:
+    """The workers' role and where it runs: in the job's pool where it names none."""
+    asked = spec.worker
+    if asked is None:
+        return None, job_pool
+    program = _worker_program(spec, named)
+    most = program.max_replicas
+    if most is not None and asked.replicas > most:
+        raise SpecError(
+            f"found {asked.replicas}, and the codespec allows at most {most} (maxReplicas)", field="worker.replicas"
+        )
+    pool = _pool(asked.node_pool, setting.config, "worker.node_pool") if asked.node_pool else job_pool
+    return _role(setting, program, "worker", asked.machine, asked.replicas, _reference(asked.codespec)), pool
+
+
+def _reference(given: str | Codespec | None) -> str:
+    return given if isinstance(given, str) else ""
+
+
+def _explicit(job: Codespec, spec: RunSpec, named: Mapping[str, Codespec]) -> tuple[bool, bool]:
+    """Whether the CPUs of the job and of the workers were asked for, or are the one that everything gets."""
+    worker = spec.worker
+    return (
+        job.demand()[0] is not None or spec.machine is not None,
+        worker is not None and (_worker_program(spec, named).demand()[0] is not None or worker.machine is not None),
+    )
+
+
+def _default_name(program: Codespec) -> str:
     """The program's name; of ``python train.py`` that is ``train``."""
-    words = [*(spec.command or ["script"]), *spec.args]
+    words = [*(program.command or ["script"]), *program.args]
     first = os.path.basename(words[0])
     if first in _SHELLS and len(words) > 1 and not words[1].startswith("-"):
         return os.path.splitext(os.path.basename(words[1]))[0] or first
@@ -129,118 +205,78 @@ def _export(text: str | None) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     return (None if "ALL" in words else names), settings
 
 
-def _role(
-    spec: RunSpec, machine: Machine | None, asked: Submission, name: str, settings: dict[str, str], prologue: str
-) -> Role:
-    command = ("bash", "-c", spec.script, name) if spec.script else (*(spec.command or ()), *spec.args)
-    if prologue and asked.cluster == "local":
-        # On Slurm the batch script runs the prologue; here there is none.
-        command = ("bash", "-c", f'_program=("$@")\n{prologue}\nexec "${{_program[@]}}"', "bash", *command)
-    sized = machine or Machine()
-    gpus = int(spec.gpus.rpartition(":")[2]) if spec.gpus else sized.gpus
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """What the roles of a run have in common."""
+
+    config: Config
+    asked: Submission
+    name: str
+    settings: dict[str, str]
+    """Variables that ``--export`` sets."""
+    prologue: str
+
+
+def _role(setting: _Setting, program: Codespec, role: str, machine: str | None, replicas: int, reference: str) -> Role:
+    sized = _machine(machine, setting.config, "machine" if role == "job" else "worker.machine")
+    typed = setting.asked.typed and role == "job" and not reference
+    cpus, memory, gpus = program.demand()
+    cwd = os.path.normpath(os.path.join(setting.asked.cwd, program.working_dir or "."))
+    gpu_count = int(gpus.rpartition(":")[2]) if gpus else sized.gpus
     return Role(
-        name="job",
-        command=command,
-        env={**settings, **spec.env},
-        expand=not asked.typed and not spec.script,
-        cwd=os.path.normpath(os.path.join(asked.cwd, spec.working_dir or ".")),
-        cpus=spec.cpus or sized.cpus,
-        memory=spec.memory or sized.memory,
-        gpus=gpus,
+        name=role,
+        codespec=reference,
+        command=_command(setting, program, cwd, gpu_count),
+        env={**setting.settings, **program.env},
+        expand=not typed and not program.script,
+        cwd=cwd,
+        cpus=cpus or sized.cpus,
+        memory=memory or sized.memory,
+        gpus=gpu_count,
+        gpu_type=gpus.rpartition(":")[0] if gpus else "",
+        replicas=replicas,
+        nodes=program.nodes,
+        tasks=program.tasks or program.nodes or 1,
+        mpi=program.mpi,
+        endpoints=dict(program.endpoints),
+        readiness=_probe(program.readiness) if program.readiness else None,
+        restart=program.restart,
     )
 
 
-def _local_throttle(role: Role, limits: Limits) -> int:
-    """How many shards this machine holds at once.
+def _command(setting: _Setting, program: Codespec, cwd: str, gpus: int) -> tuple[str, ...]:
+    if program.script:
+        command: tuple[str, ...] = ("bash", "-c", program.script, setting.name)
+    else:
+        command = (*(program.command or ()), *program.args)
+    if program.image:
+        command = wrapped(
+            command, image=program.image, mounts=program.mounts, cwd=cwd, folders=(cwd, setting.asked.run_dir),
+            gpus=gpus > 0, shm=program.resources.shm, containers=setting.config.containers,
+        )  # fmt: skip
+    elif program.mounts:
+        raise SpecError("found mounts without an image, wanted both: they are what a container sees", field="mounts")
+    if setting.prologue and setting.asked.cluster == "local":
+        # On Slurm the batch script runs the prologue; here there is none.
+        return ("bash", "-c", f'_program=("$@")\n{setting.prologue}\nexec "${{_program[@]}}"', "bash", *command)
+    return command
 
-    Raises SpecError where it does not hold one, with the arithmetic.
-    """
-    demands = (
-        ("cpus", role.cpus, limits.cpus, ""),
-        ("memory", role.memory or 0, limits.memory, " MiB"),
-        ("gpus", role.gpus, len(limits.devices), ""),
+
+def _probe(asked: AskedProbe) -> Probe:
+    tcp, http, log = asked.tcp_port, asked.http_get, asked.log_watch
+    kinds = (("tcp_port", tcp), ("http_get", http), ("log_watch", log), ("exec", asked.exec))
+    return Probe(
+        kind=next(kind for kind, check in kinds if check is not None),
+        port=tcp.port if tcp else "",
+        host=tcp.host if tcp else "",
+        url=http.url if http else "",
+        headers=dict(http.headers) if http else {},
+        pattern=log.pattern if log else "",
+        match_count=log.match_count if log else 1,
+        command=tuple(asked.exec.command) if asked.exec else (),
+        delay=asked.delay,
+        interval=asked.interval,
+        each_check_timeout=asked.each_check_timeout,
+        timeout=asked.timeout,
+        success_threshold=asked.success_threshold,
     )
-    for field, wanted, there, unit in demands:
-        if there is not None and wanted > there:
-            raise SpecError(f"found {wanted}{unit} a shard, and this machine has {there}{unit}; lower it", field=field)
-    return min(there // wanted for _, wanted, there, _ in demands if wanted and there is not None)
-
-
-def _batches(spec: RunSpec, limits: Limits, throttle: int | None) -> tuple[Batch, ...]:
-    """The arrays of the run, each as large as the cluster takes one.
-
-    `max_parallel` holds over all of them without anybody watching: as many lanes of arrays as fit under it, each array
-    after the one before it in its lane, each with its share as its own throttle.
-    """
-    shards = spec.shards or 1
-    size = min(shards, limits.max_array)
-    at_once = min(value for value in (spec.max_parallel, throttle, shards) if value is not None)
-    if shards == 1:
-        return (Batch(index=0, first=0, count=1, array=False, throttle=None, after=None),)
-    lanes = max(1, at_once // size)
-    share = at_once // lanes
-    firsts = range(0, shards, size)
-    return tuple(
-        Batch(
-            index=index,
-            first=first,
-            count=min(size, shards - first),
-            array=True,
-            throttle=share if share < min(size, shards - first) else None,
-            after=index - lanes if spec.max_parallel is not None and index >= lanes else None,
-        )
-        for index, first in enumerate(firsts)
-    )
-
-
-def _reason(spec: RunSpec, limits: Limits, batches: tuple[Batch, ...], cluster: str) -> str:
-    if cluster == "local":
-        at_once = f", up to {batches[0].throttle or spec.shards} at once" if spec.shards else ""
-        return f"{_so_many(spec)} on this machine{at_once}"
-    if not batches[0].array:
-        return f"{_so_many(spec)}: one batch job"
-    if len(batches) == 1:
-        return f"{spec.shards} independent shards: one job array"
-    chain = "" if spec.max_parallel is None else ", one after the other so that max_parallel holds with nobody watching"
-    return (
-        f"{spec.shards} independent shards: {len(batches)} job arrays, for this cluster takes arrays of up to "
-        f"{limits.max_array} elements{chain}"
-    )
-
-
-def _so_many(spec: RunSpec) -> str:
-    if spec.shards is None:
-        return "one program"
-    return f"{spec.shards} shards" if spec.shards > 1 else "one shard"
-
-
-def _directives(
-    spec: RunSpec, config: Config, role: Role, pool: NodePool, name: str, asked: Submission
-) -> tuple[tuple[str, str | None], ...]:
-    """sbatch's options, ours first; what the user gave by sbatch's own names comes last and wins."""
-    comment = f"{spec.sbatch['comment']} " if spec.sbatch.get("comment") else ""
-    options: dict[str, str | None] = {
-        "job-name": _one_line(name),
-        "open-mode": "append",
-        "comment": f"{comment}hpcrun:{asked.run_id}",
-        "export": "ALL",
-        "requeue": None,
-    }
-    options.update((field, value) for field, value in pool.model_dump().items() if value is not None)
-    if spec.cpus or spec.machine:
-        options["cpus-per-task"] = str(role.cpus)
-    if role.memory:
-        options["mem-per-cpu"] = f"{math.ceil(role.memory / role.cpus)}M"
-    if role.gpus:
-        options["gpus"] = spec.gpus or str(role.gpus)
-    if spec.timeout is not None:
-        options["time"] = str(math.ceil((spec.timeout + config.grace + TIME_MARGIN) / 60))
-    if "no-requeue" in spec.sbatch:
-        del options["requeue"]
-    given = {option: value for option, value in spec.sbatch.items() if option not in ("comment", "dependency")}
-    return tuple({**options, **given}.items())
-
-
-def _one_line(name: str) -> str:
-    """A name that Slurm can hold; the run itself keeps the true one."""
-    return "".join(char if char.isprintable() else "?" for char in name)[:200] or "run"

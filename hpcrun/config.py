@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import BeforeValidator, Field
 
 from hpcrun import quantity
+from hpcrun.codespec import Code, Mounts, Word
 from hpcrun.errors import ConfigError, SpecError
-from hpcrun.fields import EntryError, Path, Place, Source, all_of, canonical, snake, suggestion, validated
-from hpcrun.spec import Code, one_line, spelled
+from hpcrun.fields import EntryError, Path, Place, Source, all_of, canonical, shown, snake, suggestion, validated
+from hpcrun.spec import spelled
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +30,7 @@ else:
 SITE_FILE = "/etc/hpcrun/hpcrun.toml"
 PROJECT_FILE = "hpcrun.toml"
 _TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column \d+\)")
-_ENVIRON = {field: f"HPCRUN_{field.upper()}" for field in ("home", "cluster", "node_python", "templates")}
+_ENVIRON = {field: f"HPCRUN_{field.upper()}" for field in ("home", "cluster", "node_python", "templates", "codespecs")}
 
 
 class _Table(pydantic.BaseModel):
@@ -43,9 +44,6 @@ class _Table(pydantic.BaseModel):
             if key not in known:
                 raise EntryError(key, f"found an unknown key.{suggestion(key, known) or all_of(known)}")
         return values
-
-
-Word = Annotated[str, pydantic.AfterValidator(one_line)]
 
 
 class NodePool(_Table):
@@ -64,6 +62,84 @@ class Machine(_Table):
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
     memory: Annotated[int, BeforeValidator(quantity.memory)] | None = None
     gpus: Annotated[int, Field(strict=True, ge=0)] = 0
+
+
+PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
+"""What is filled in in the words of a container template."""
+_IN_COMMAND = ("image", "workdir", "mounts", "gpu", "shm")
+_IN_MOUNT = ("source", "target", "mode")
+_OWN_ENVIRONMENT = ("--cleanenv", "-e", "--containall", "-C", "--compat", "--oci")
+"""Options of apptainer and singularity under which a program does not get the environment that it was started with."""
+
+
+class Containers(_Table):
+    """How a program runs inside an image: ``[containers]``. `hpcrun.containers` makes command lines of it."""
+
+    runtime: Literal["apptainer", "singularity", "pyxis", "command"] | None = None
+    command: list[Word] = []
+    """With the runtime ``command``: the words that stand before the program's."""
+    mount: list[Word] = []
+    """With the runtime ``command``: the words of one mount, put where the word ``{mounts}`` stands."""
+    gpu: list[Word] | None = None
+    """Words for a program with GPUs; by default ``--nv`` with apptainer and singularity, else none."""
+    options: list[Word] = []
+    """More options of apptainer's or singularity's ``exec``, or of pyxis' ``srun``."""
+    mounts: Mounts = []
+    """Folders that every container of the site sees, besides the spec's."""
+
+    @pydantic.model_validator(mode="after")
+    def _fit(self) -> Containers:
+        for key, problem in _template_problems(self) if self.runtime == "command" else _option_problems(self):
+            raise EntryError(key, problem)
+        return self
+
+
+def _option_problems(given: Containers) -> Iterator[tuple[str, str]]:
+    """What is wrong where hpcrun makes the command line itself, or nobody does: (key, problem)."""
+    for key, words in (("command", given.command), ("mount", given.mount)):
+        if words:
+            beside = f'runtime = "{given.runtime}"' if given.runtime else "no runtime"
+            yield key, f'found a template beside {beside}, wanted runtime = "command" or no `{key}`'
+    for word in given.options if given.runtime in ("apptainer", "singularity") else ():
+        if word.split("=")[0] in _OWN_ENVIRONMENT:
+            problem = (
+                f"found {word}, under which programs do not see the variables that tell them who they are; "
+                "wanted --contain, --pid, --ipc or others that leave the environment alone"
+            )
+            yield "options", problem
+
+
+def _template_problems(given: Containers) -> Iterator[tuple[str, str]]:
+    """What is wrong with the site's own templates: (key, problem)."""
+    if not given.command or not given.command[0]:
+        yield "command", 'found no program, wanted words such as ["podman", "run", "--rm", "{mounts}", "{image}"]'
+    if given.options:
+        yield "options", 'found options beside runtime = "command", wanted them among the words of `command`'
+    for key, words, known in (("command", given.command, _IN_COMMAND), ("mount", given.mount, _IN_MOUNT)):
+        for word in words:
+            yield from ((key, problem) for problem in _word_problems(word, known))
+    if not any("{image}" in word for word in given.command):
+        yield "command", "found no {image} in it, wanted the word where the image's name stands"
+    if given.mount and not all(any("{" + name + "}" in word for word in given.mount) for name in ("source", "target")):
+        yield "mount", 'found a mount without {source} and {target}, wanted such as "--volume={source}:{target}:{mode}"'
+    for key, filled, word in (("mount", bool(given.mount), "{mounts}"), ("gpu", given.gpu is not None, "{gpu}")):
+        if filled and word not in given.command:
+            yield key, f"found `{key}`, and no word {word} in `command` to put it; wanted both"
+        if not filled and word in given.command:
+            yield "command", f"found the word {word}, and no `{key}` that says what stands there; wanted both"
+
+
+def _word_problems(word: str, known: tuple[str, ...]) -> Iterator[str]:
+    names = PLACEHOLDER.findall(word)
+    for name in names:
+        if name not in known:
+            yield f"found {{{name}}} in {shown(word)}.{suggestion(name, list(known)) or all_of(list(known))}"
+        if name in ("mounts", "gpu") and len(word) > len(name) + 2:
+            yield f"found {{{name}}} in {shown(word)}, wanted it as a word of its own: several words may stand there"
+    if names and any(char.isspace() for char in word):
+        yield f"found a blank in {shown(word)}, wanted one word: what is filled in must not become code of a shell"
+    if "shm" in names and not word.startswith("-"):
+        yield f"found {shown(word)}, wanted option and value in one word, for it is left out where no shm is asked for"
 
 
 # Sylphx's tiers (its documentation, Machine Tiers). Slurm allots whole CPUs, so those below one get one.
@@ -93,10 +169,15 @@ class Config(_Table):
     """Shell code that runs in every batch script before the program."""
     grace: Annotated[float, BeforeValidator(quantity.duration)] = 10.0
     """Seconds between SIGTERM and SIGKILL where the runtime itself ends a program."""
+    lost_after: Annotated[float, BeforeValidator(quantity.duration)] = 10.0
+    """Seconds of silence after which a node of a gang counts as dead."""
+    codespecs: Code = ""
+    """Where named codespecs are kept; the folder codespecs in `home` by default. A group may share one."""
     defaults: dict[str, Any] = {}
     """Fields of a spec that does not say otherwise."""
     node_pools: dict[str, NodePool] = {}
     machines: dict[str, Machine] = {}
+    containers: Containers = Containers()
     places: dict[Path, Place] = Field({}, exclude=True)
     """Where each default stands, for errors."""
 

@@ -22,10 +22,20 @@ KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ")
 """What a program sees of the submission's environment even where it asked for none of it (``--export=NONE``)."""
 
 
-class Who:
-    """Which process of a run this is: `shard` of `shards`; `sharded` is False for a run that has none."""
+def shell_safe(name: str) -> str:
+    """`name` in upper case, as a shell can hold it: ``my-ep`` is ``MY_EP``."""
+    return "".join(char if char.isascii() and char.isalnum() else "_" for char in name).upper()
 
-    __slots__ = ("attempt", "name", "results", "role", "run_dir", "run_id", "shard", "sharded", "shards")
+
+class Who:
+    """Which process of a run this is: `replica` of `replicas` of a `role` of `shard` of `shards`.
+
+    `sharded` is False for a run that has no shards.
+    """
+
+    __slots__ = (
+        "attempt", "name", "replica", "replicas", "results", "role", "run_dir", "run_id", "shard", "sharded", "shards",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -39,20 +49,57 @@ class Who:
         sharded: bool,
         attempt: int,
         role: str = "job",
+        replica: int = 0,
+        replicas: int = 1,
     ) -> None:
         self.run_id, self.run_dir, self.results, self.name = run_id, run_dir, results, name
         self.shard, self.shards, self.sharded, self.attempt, self.role = shard, shards, sharded, attempt, role
+        self.replica, self.replicas = replica, replicas
 
 
-def variables(who: Who, allocation: Allocation, *, workspace: str) -> dict[str, str]:
-    """Every variable that tells a process who and where it is; `workspace` is the submission's working directory."""
+class Peers:
+    """The shards of a gang: the node of each, in order, and a port on the first one's for them to meet at."""
+
+    __slots__ = ("nodes", "port")
+
+    def __init__(self, nodes: Sequence[str], port: int) -> None:
+        self.nodes, self.port = nodes, port
+
+
+def variables(who: Who, allocation: Allocation, *, workspace: str, peers: Peers | None = None) -> dict[str, str]:
+    """Every variable that tells a process who and where it is; `workspace` is the submission's working directory.
+
+    A worker learns which it is and whom it serves, in hpcrun's own variables; those of the job's shards in other
+    dialects are not its own. `peers` is given to the shards of a gang.
+    """
+    if who.role == "worker":
+        return {**_hpcrun(who), "TYGER_RUN_ID": who.run_id}
     return {
         **_hpcrun(who),
         **_tyger(who, allocation),
         **_shards(who),
         **_sflow(who, allocation, workspace),
-        **_skyward(who, allocation),
+        **_skyward(who, allocation, peers),
+        **(_torch(who, peers) if peers is not None else {}),
     }
+
+
+def workers(nodes: Sequence[str], ports: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Tyger's variables for a job: the host of each worker, and ``host:port`` of each of their endpoints, in order.
+
+    A name that a shell cannot read (Tyger replaces nothing in it) is there in a safe spelling too.
+    """
+    found = {"TYGER_WORKER_NODES": dumps(list(nodes))}
+    for name, numbers in ports.items():
+        addresses = dumps([f"{node}:{port}" for node, port in zip(nodes, numbers)])
+        for spelling in (name.upper(), shell_safe(name)):
+            found[f"TYGER_{spelling}_WORKER_ENDPOINT_ADDRESSES"] = addresses
+    return found
+
+
+def own_ports(ports: Mapping[str, int]) -> dict[str, str]:
+    """What a worker is told of the ports it is to listen on."""
+    return {f"HPCRUN_PORT_{shell_safe(name)}": str(port) for name, port in ports.items()}
 
 
 def _hpcrun(who: Who) -> dict[str, str]:
@@ -64,18 +111,17 @@ def _hpcrun(who: Who) -> dict[str, str]:
         "HPCRUN_ROLE": who.role,
         "HPCRUN_SHARD_INDEX": str(who.shard),
         "HPCRUN_SHARD_COUNT": str(who.shards),
-        "HPCRUN_REPLICA_INDEX": "0",
-        "HPCRUN_REPLICA_COUNT": "1",
+        "HPCRUN_REPLICA_INDEX": str(who.replica),
+        "HPCRUN_REPLICA_COUNT": str(who.replicas),
         "HPCRUN_ATTEMPT": str(who.attempt),
     }
 
 
 def _tyger(who: Who, allocation: Allocation) -> dict[str, str]:
-    # Tyger's docs, Distributed Runs: the job learns its workers' host names as a JSON array. Every component of a
-    # hand-written heterogeneous job beyond the first counts as workers, one a node.
-    workers = [node for nodes in allocation.components[1:] for node in nodes]
+    # Tyger's docs, Distributed Runs: the job learns its workers' host names as a JSON array. In a hand-written
+    # heterogeneous job every task of the components beyond the first counts as a worker.
     found = {"TYGER_RUN_ID": who.run_id}
-    return {**found, "TYGER_WORKER_NODES": dumps(workers)} if workers else found
+    return {**found, **workers(allocation.workers, {})} if allocation.workers else found
 
 
 def _shards(who: Who) -> dict[str, str]:
@@ -105,15 +151,16 @@ def _sflow(who: Who, allocation: Allocation, workspace: str) -> dict[str, str]:
     }
 
 
-def _skyward(who: Who, allocation: Allocation) -> dict[str, str]:
+def _skyward(who: Who, allocation: Allocation, peers: Peers | None) -> dict[str, str]:
     # Skyward counts nodes where hpcrun counts shards. The shards of an array do not meet, so a shard knows no peer
-    # but itself, and no head but when it is the head.
-    here: dict[str, Value] = {"node": who.shard, "private_ip": allocation.node, "public_ip": None}
+    # but itself, and no head but when it is the head; those of a gang know each other.
+    known = {who.shard: allocation.node} if peers is None else dict(enumerate(peers.nodes))
+    listed: list[Value] = [{"node": shard, "private_ip": node, "public_ip": None} for shard, node in known.items()]
     pool: dict[str, Value] = {
         "node": who.shard, "worker": 0, "total_nodes": who.shards, "workers_per_node": 1,
         "accelerators": 0, "total_accelerators": 0,
-        "head_addr": allocation.node if who.shard == 0 else "", "head_port": 29500,
-        "job_id": who.run_id, "peers": [here], "accelerator": None,
+        "head_addr": known.get(0, ""), "head_port": 29500 if peers is None else peers.port,
+        "job_id": who.run_id, "peers": listed, "accelerator": None,
         "network": {"interface": "", "bandwidth_gbps": None},
     }  # fmt: skip
     found = {
@@ -128,7 +175,22 @@ def _skyward(who: Who, allocation: Allocation) -> dict[str, str]:
         "SKYWARD_CLUSTER": who.run_id,
         "SKYWARD_WORKERS_PER_NODE": "1",
     }
-    return {**found, "SKYWARD_PEERS": allocation.node} if who.shards == 1 else found
+    return {**found, "SKYWARD_PEERS": ",".join(known.values())} if len(known) == who.shards else found
+
+
+def _torch(who: Who, peers: Peers) -> dict[str, str]:
+    # torch.distributed's env:// rendezvous (its docs, Initialization), one process a shard.
+    nodes = list(dict.fromkeys(peers.nodes))
+    here = peers.nodes[who.shard]
+    return {
+        "RANK": str(who.shard),
+        "WORLD_SIZE": str(len(peers.nodes)),
+        "LOCAL_RANK": str(peers.nodes[: who.shard].count(here)),
+        "LOCAL_WORLD_SIZE": str(peers.nodes.count(here)),
+        "NODE_RANK": str(nodes.index(here)),
+        "MASTER_ADDR": peers.nodes[0],
+        "MASTER_PORT": str(peers.port),
+    }
 
 
 def passed_on(environ: Mapping[str, str], export: Sequence[str] | None) -> dict[str, str]:

@@ -46,27 +46,51 @@ class Source:
 
     values: dict[str, Any]
     places: dict[Path, Place]
+    prefix: Path = ()
+    """Where these values stand in the whole, for errors."""
 
     def place(self, path: Path) -> Place:
         """The place of the value at `path`, or of the nearest one around it."""
+        return self.places.get(self._placed(path), Place())
+
+    def _placed(self, path: Path) -> Path:
         while path and path not in self.places:
             path = path[:-1]
-        return self.places.get(path, Place())
+        return path
 
     def error(self, path: Path, problem: str) -> SpecError:
         """The error that says `problem` about the value at `path`."""
         place = self.place(path)
-        return SpecError(problem, file=place.file, line=place.line, field=place.field or dotted(path))
+        below = path[len(self._placed(path)) :] if place.file else ()  # an option is called by its name alone
+        field = dotted((place.field, *below)) if place.field else dotted((*self.prefix, *path))
+        return SpecError(problem, file=place.file, line=place.line, field=field)
 
     def under(self, other: Source) -> Source:
         """This source with `other` laid over it; mappings are merged, all else is replaced."""
-        return Source(_merged(self.values, other.values), {**self.places, **other.places})
+        return Source(_merged(self.values, other.values), {**self.places, **other.places}, self.prefix)
+
+    def inner(self, key: str) -> Source:
+        """The mapping at `key` as a source of its own."""
+        places = {path[1:]: place for path, place in self.places.items() if path[:1] == (key,)}
+        return Source(dict(self.values[key]), places, (*self.prefix, key))
+
+    def replaced(self, key: str, by: Source) -> Source:
+        """This source with the mapping at `key` replaced by `by`."""
+        places = {path: place for path, place in self.places.items() if path[:1] != (key,) or path == (key,)}
+        return Source(
+            {**self.values, key: by.values}, places | {(key, *path): p for path, p in by.places.items()}, self.prefix
+        )
 
 
 def dotted(path: Path) -> str:
     """A path as people read it: ``env.A``, ``command[0]``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _printable(part: str) -> str:
+    """`part` without what a terminal would obey: some files are written by others."""
+    return part if part.isprintable() else repr(part)[1:-1]
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,9 +136,9 @@ def canonical(source: Source, known: list[str], spellings: Mapping[str, str], ab
         values[name], spelled[name] = value, key
         for path, place in source.places.items():
             if path[:1] == (key,):  # errors call the field what its author called it
-                field = place.field or (dotted(path) if key != name else "")
+                field = place.field or (dotted((*source.prefix, *path)) if key != name else "")
                 places[(name, *path[1:])] = dataclasses.replace(place, field=field)
-    return Source(values, places)
+    return Source(values, places, source.prefix)
 
 
 def all_of(known: list[str]) -> str:
@@ -161,6 +185,8 @@ def _problem(error: Any) -> str:
         return str(context["error"])
     if kind == "missing":
         return "is missing"
+    if kind == "extra_forbidden":
+        return "found an unknown key"
     wanted = _WANTED.get(kind)
     found = shown(error["input"])
     return f"found {found}, wanted {wanted.format(**context)}" if wanted else f"found {found}: {error['msg']}"

@@ -12,7 +12,29 @@ from typing import Any
 
 from hpcrun.errors import RunFolderError
 
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A check that passes once a process is ready, and how often it is made. Times are seconds."""
+
+    kind: str
+    """``tcp_port``, ``http_get``, ``log_watch`` or ``exec``; the fields below of other kinds are empty."""
+    port: str
+    host: str
+    url: str
+    headers: dict[str, str]
+    pattern: str
+    """A regular expression."""
+    match_count: int
+    command: tuple[str, ...]
+    delay: float
+    interval: float | None
+    """None is adaptive."""
+    each_check_timeout: float
+    timeout: float | None
+    success_threshold: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +42,9 @@ class Role:
     """One kind of process of the run: what it executes and what each copy of it needs."""
 
     name: str
-    """``job``; the word that logs and messages use."""
+    """``job`` or ``worker``; the word that logs and messages use."""
+    codespec: str
+    """``NAME/versions/N`` of the registry, or empty."""
     command: tuple[str, ...]
     """Program and arguments."""
     env: dict[str, str]
@@ -35,11 +59,29 @@ class Role:
     """MiB of one process; None leaves it to the cluster's default."""
     gpus: int
     """GPUs of one process."""
+    gpu_type: str
+    """Slurm's name for their kind; empty for any."""
+    replicas: int
+    """Copies for each shard."""
+    nodes: int | None
+    """Nodes of one copy; None leaves it to the cluster."""
+    tasks: int
+    """Processes of one copy; above 1 they are started together, by srun or mpirun."""
+    mpi: str | None
+    """What ``srun --mpi`` gets."""
+    endpoints: dict[str, int]
+    """Ports by name; 0 is a free one for each replica."""
+    readiness: Probe | None
+    restart: str
+    """``never`` or ``always``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One call of sbatch: the shards ``first … first + count - 1``."""
+    """One call of sbatch: the shards ``first … first + count - 1``.
+
+    All of them in one job where the run is a gang, else one element each.
+    """
 
     index: int
     first: int
@@ -63,14 +105,25 @@ class Plan:
     cluster: str
     """``slurm`` or ``local``."""
     shape: str
-    """``job`` (one batch job) or ``array``."""
+    """``job`` (one batch job), ``array``, ``gang`` (all shards in one allocation), ``het`` (a heterogeneous job with
+    the job as component 0 and the workers as component 1, one for each batch), or ``flat`` (job and workers packed into
+    one allocation, or into each array element)."""
     reason: str
     """Why this shape, for ``hpcrun compile``."""
     shards: int
     sharded: bool
     """False where the user asked for no shards at all: then the shard variables of Velda's dialect are unset."""
     max_parallel: int | None
-    role: Role
+    gang: bool
+    """Whether all shards start together or none does."""
+    fail_fast: bool
+    """Whether the first shard of a gang that fails ends the others."""
+    job: Role
+    worker: Role | None
+    start_timeout: float
+    """Seconds until workers, and all shards of a gang, must be up."""
+    lost_after: float
+    """Seconds of silence after which a node of a gang counts as dead."""
     timeout: float | None
     """Seconds that one attempt of a shard may take."""
     grace: float
@@ -84,8 +137,9 @@ class Plan:
     node_python: str
     devices: tuple[str, ...]
     """The GPUs that the local cluster hands out, by the names CUDA_VISIBLE_DEVICES takes; Slurm does that itself."""
-    directives: tuple[tuple[str, str | None], ...]
-    """Options of sbatch in order, without their dashes; None for those that take no value."""
+    components: tuple[tuple[tuple[str, str | None], ...], ...]
+    """For each component of the job (one, where it is not heterogeneous) its options of sbatch in order, without their
+    dashes; None for those that take no value."""
     dependency: str | None
     """The user's own ``--dependency``, which every batch gets."""
     batches: tuple[Batch, ...]
@@ -107,13 +161,20 @@ def from_json(value: dict[str, Any]) -> Plan:
     return Plan(
         **{
             **value,
-            "role": Role(**{**value["role"], "command": tuple(value["role"]["command"])}),
+            "job": _role(value["job"]),
+            "worker": _role(value["worker"]) if value["worker"] else None,
             "batches": tuple(Batch(**batch) for batch in value["batches"]),
-            "directives": tuple((name, setting) for name, setting in value["directives"]),
+            "components": tuple(tuple((name, setting) for name, setting in options) for options in value["components"]),
             "devices": tuple(value["devices"]),
             "export": None if export is None else tuple(export),
         }
     )
+
+
+def _role(value: dict[str, Any]) -> Role:
+    probe = value["readiness"]
+    readiness = Probe(**{**probe, "command": tuple(probe["command"])}) if probe else None
+    return Role(**{**value, "command": tuple(value["command"]), "readiness": readiness})
 
 
 def read(path: str) -> Plan:

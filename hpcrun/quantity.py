@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
@@ -47,3 +48,54 @@ def duration(text: str | int | float) -> float:
     if found <= 0:
         raise ValueError(f"found {text!r}, wanted a duration above zero")
     return found
+
+
+def seconds(text: str | int | float) -> float:
+    """As `duration`, and 0 is allowed."""
+    return 0.0 if str(text).strip() in ("0", "0.0", "0s") else duration(text)
+
+
+_KUBERNETES = re.compile(r"(\d+(?:\.\d+)?)([eE]\d+|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+_SCALE = {"": 1.0, "m": 1e-3, "k": 1e3} | {
+    unit + i: base ** (power + 2) for i, base in (("", 1000.0), ("i", 1024.0)) for power, unit in enumerate("MGTPE")
+} | {"Ki": 1024.0}  # fmt: skip
+
+
+def _kubernetes(text: str | int | float, what: str) -> float:
+    match = _KUBERNETES.fullmatch(str(text).strip()) if not isinstance(text, bool) else None
+    if not match:
+        raise ValueError(f"found {text!r}, wanted {what}")
+    unit = match[2] or ""
+    return float(match[1] + unit) if unit[:1] in ("e", "E") and unit[1:] else float(match[1]) * _SCALE[unit]
+
+
+def kubernetes_cpus(text: str | int | float) -> int:
+    """Whole CPUs in a Kubernetes quantity, rounded up: ``500m`` is 1, ``1.5`` is 2.
+
+    Raises ValueError for anything else (Kubernetes' API conventions, Quantity).
+    """
+    wanted = "an amount of CPUs such as 2, 0.5 or 500m"
+    found = math.ceil(_kubernetes(text, wanted))
+    if found < 1:
+        raise ValueError(f"found {text!r}, wanted {wanted}, above zero")
+    return found
+
+
+def kubernetes_memory(text: str | int | float) -> int:
+    """MiB in a Kubernetes quantity, rounded up: ``1Gi``, ``500M`` (powers of 1000), or a number of bytes.
+
+    Raises ValueError for anything else.
+    """
+    wanted = "an amount of memory such as 1Gi, 512Mi or a number of bytes"
+    found = math.ceil(_kubernetes(text, wanted) / 2**20)
+    if found < 1:
+        raise ValueError(f"found {text!r}, wanted {wanted}, above zero")
+    return found
+
+
+def kubernetes_count(text: str | int | float) -> int:
+    """A whole number in a Kubernetes quantity. Raises ValueError for anything else."""
+    found = _kubernetes(text, "a whole number")
+    if found != int(found):
+        raise ValueError(f"found {text!r}, wanted a whole number")
+    return int(found)

@@ -175,11 +175,15 @@ class Run:
         self._cluster.cancel(self.dir, tuple(reversed(status.jobs)))
         return self.status()
 
-    def log_paths(self, shard: int, attempt_number: int | None = None) -> list[str]:
-        """The log files of a shard, of its last attempt or of one by number: one file, or two with stderr apart.
+    def log_paths(
+        self, shard: int, attempt_number: int | None = None, *, role: str = "job", replica: int = 0
+    ) -> list[str]:
+        """The log files of a shard's job or of one of its workers: one file, or two with stderr apart.
 
-        Raises UsageError for a shard or an attempt that there is not.
+        Of its last attempt, or of one by number. Raises UsageError for a shard, an attempt or a worker that there is
+        not.
         """
+        self._check_process(role, replica)
         if not 0 <= shard < self.plan.shards:
             raise UsageError(f"found shard {shard}, wanted 0 to {self.plan.shards - 1}")
         number = 0
@@ -189,15 +193,25 @@ class Run:
             raise UsageError(f"found attempt {attempt_number} of shard {shard}, wanted 0 to {number}")
         chosen = number if attempt_number is None else attempt_number
         kinds = ("out", "err") if self.plan.separate_stderr else ("log",)
-        return [self.dir.log(shard, chosen, kind) for kind in kinds]
+        return [self.dir.log(shard, chosen, kind, role=role, replica=replica) for kind in kinds]
 
-    def logs(self, shard: int = 0, attempt: int | None = None) -> str:
-        """What a shard has written so far, its standard output before its standard error where they are kept apart.
+    def _check_process(self, role: str, replica: int) -> None:
+        if role not in ("job", "worker"):
+            raise UsageError(f"found the role {role!r}, wanted job or worker")
+        if role == "worker" and self.plan.worker is None:
+            raise UsageError(f"run {self.id} has no workers")
+        copies = self.plan.worker.replicas if role == "worker" and self.plan.worker is not None else 1
+        if not 0 <= replica < copies:
+            raise UsageError(f"found replica {replica} of {role}, wanted 0 to {copies - 1}")
 
-        Bytes that are no UTF-8 are replaced. Raises UsageError for a shard or an attempt that there is not.
+    def logs(self, shard: int = 0, attempt: int | None = None, *, role: str = "job", replica: int = 0) -> str:
+        """What the job of a shard, or one of its workers, has written so far.
+
+        Its standard output stands before its standard error where they are kept apart. Bytes that are no UTF-8 are
+        replaced. Raises UsageError for a shard, an attempt or a worker that there is not.
         """
         found = []
-        for path in self.log_paths(shard, attempt):
+        for path in self.log_paths(shard, attempt, role=role, replica=replica):
             if os.path.exists(path):
                 with open(path, encoding="utf-8", errors="replace") as file:
                     found.append(file.read())

@@ -11,12 +11,16 @@ it has exactly one writing process, because appends from several nodes are not a
     claims/K                the id of the one job that may run batch K                   (first shard of the batch)
     records/A/BBB/S.jsonl   when attempt A of shard S started and ended                  (the shard's supervisor)
     logs/A/BBB/S.log        its output, both streams (S.out and S.err when kept apart)   (the program)
+    logs/A/BBB/S.worker/BBB/R.log   the output of worker R of shard S                    (the worker)
+    rendezvous/S.A          where the workers of an attempt find its supervisor, and its
+                            secret; there while the attempt lasts                        (the shard's supervisor)
+    workers/S.A.json        nodes and endpoints of an attempt's workers, for its job     (the shard's supervisor)
     slurm/J_T.out           what Slurm itself wrote for the element; removed when empty  (slurmstepd)
     results/                for the program, as HPCRUN_RESULTS_DIR                       (the program)
     cancelled               the user's word that nothing more may start                  (cancel)
     local/                  the local cluster's lock, shard states and messages          (its supervisor)
 
-BBB is shard // 500 with three digits or more, so that no folder holds over 1,000 entries.
+BBB is shard // 500 (or worker // 500) with three digits or more, so that no folder holds over 1,000 entries.
 """
 
 from __future__ import annotations
@@ -60,9 +64,20 @@ class RunDir:
         """The record of one attempt of one shard."""
         return os.path.join(self.records(attempt), _folder(shard), f"{shard}.jsonl")
 
-    def log(self, shard: int, attempt: int, stream: str = "log") -> str:
+    def log(self, shard: int, attempt: int, stream: str = "log", *, role: str = "job", replica: int = 0) -> str:
         """The output of one attempt; `stream` is ``log`` (both), or ``out`` or ``err`` where they are kept apart."""
-        return os.path.join(self.path, "logs", str(attempt), _folder(shard), f"{shard}.{stream}")
+        base = os.path.join(self.path, "logs", str(attempt), _folder(shard), str(shard))
+        if role == "job":
+            return f"{base}.{stream}"
+        return os.path.join(f"{base}.{role}", _folder(replica), f"{replica}.{stream}")
+
+    def rendezvous(self, shard: int, attempt: int) -> str:
+        """Where the processes of a gang's attempt find their supervisor; `shard` is the first of the gang."""
+        return os.path.join(self.path, "rendezvous", f"{shard}.{attempt}")
+
+    def workers(self, shard: int, attempt: int) -> str:
+        """What the job of an attempt is told of its workers, as JSON."""
+        return os.path.join(self.path, "workers", f"{shard}.{attempt}.json")
 
     def slurm_output(self, job: str, task: int | None) -> str:
         """What Slurm itself wrote for one array element, or for a job that is no array."""
@@ -73,7 +88,9 @@ class RunDir:
 
         Slurm loses a job's output without a word when its folder is missing.
         """
-        tops = [os.path.join(self.path, name) for name in ("scripts", "claims", "slurm", "results", "local")]
+        tops = [
+            os.path.join(self.path, name) for name in ("scripts", "claims", "slurm", "results", "local", "rendezvous")
+        ]
         buckets = [_folder(first) for first in range(0, shards, SHARDS_A_FOLDER)]
         return tops + [os.path.join(self.path, kind, "0", bucket) for kind in ("records", "logs") for bucket in buckets]
 

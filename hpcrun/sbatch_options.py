@@ -122,6 +122,8 @@ OWNED = {
     "error": "hpcrun keeps one log a shard; use `stderr: separate` and `hpcrun logs`",
     "input": "a program's standard input is empty; redirect it in the command",
     "job-name": "use `name` (-n, --name)",
+    "ntasks-per-gpu": "use `tasks` and `gpus`, the GPUs of one process (--tasks, --gpus)",
+    "ntasks-per-node": "use `tasks` and `nodes` (--tasks, --nodes)",
     "open-mode": "each attempt has a log of its own",
     "output": "hpcrun keeps one log a shard; use `hpcrun logs`",
     "parsable": "`hpcrun submit` prints the run id alone",
@@ -130,7 +132,7 @@ OWNED = {
     "wait": "use `hpcrun run` or `hpcrun wait`",
     "wrap": "use `script` or a command",
     "export-file": "use `env`",
-    "container": "containers are not part of this version",
+    "container": "use `image` (--image)",
 }
 """Options that hpcrun decides, and what to use in their stead."""
 
@@ -140,5 +142,7 @@ SPEC_FIELDS = {
     "export": "export",
     "gpus": "gpus",
     "mem": "memory",
+    "nodes": "nodes",
+    "ntasks": "tasks",
 }
 """Options that are fields of the spec under another name."""

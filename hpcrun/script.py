@@ -47,6 +47,7 @@ def render(plan: Plan, run: RunDir, batch: Batch, text: str, called: str) -> str
     try:
         rendered = engine.from_string(text).render(
             directives=directives(plan, run, batch),
+            components=[[directive(name, value) for name, value in options] for options in plan.components[1:]],
             run_id=plan.run_id,
             batch=batch.index,
             covers=f"shards {batch.first} to {last} of {plan.shards}" if plan.sharded else "one program",
@@ -74,7 +75,7 @@ def launch(plan: Plan, run: RunDir, batch: Batch) -> str:
 
 def directives(plan: Plan, run: RunDir, batch: Batch) -> list[str]:
     """The options of sbatch for one batch, each ready to stand behind ``#SBATCH``."""
-    options = list(plan.directives)
+    options = list(plan.components[0])
     if batch.array:
         throttle = f"%{batch.throttle}" if batch.throttle else ""
         options.insert(1, ("array", f"0-{batch.count - 1}{throttle}"))

@@ -104,7 +104,13 @@ class Slurm:
             max_array=min(largest, int(lower[1])) if lower else largest,
             accounting="slurmdbd" in found.get("AccountingStorageType", ""),
             version=found.get("SLURM_VERSION", ""),
+            nodes=self._nodes(),
         )
+
+    def _nodes(self) -> int | None:
+        """How many nodes there are: two components of a heterogeneous job never share one."""
+        counts = self._answer("sinfo", "--noheader", "--format=%D").split()
+        return sum(map(int, counts)) if counts and all(map(str.isdecimal, counts)) else None
 
     def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
         """Submit the script of `batch` by its path in the run folder; the id of the job."""
@@ -202,9 +208,9 @@ def _tasks(text: str) -> tuple[int, ...] | None:
 
 
 def _accounting_row(line: str) -> list[AccountingRow]:
-    """``12_3``, ``12_[4-9%2]`` and ``12`` are rows; steps and het components (``12.batch``, ``12+1``) are not."""
+    """``12_3``, ``12_[4-9%2]``, ``12`` and ``12+0`` are rows; steps and workers (``12.batch``, ``12+1``) are not."""
     shown, state, exit_code, nodes = line.split("|", 3)
-    job, _, tasks = shown.partition("_")
+    job, _, tasks = shown.removesuffix("+0").partition("_")
     if not job.isdecimal():
         return []
     code, _, signal = exit_code.partition(":")

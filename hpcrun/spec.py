@@ -1,35 +1,50 @@
 """The run spec: what was asked for, as pydantic models.
 
-Field names are snake_case; camelCase and the names that Sylphx, Velda, Kubernetes and sbatch use for the same thing
-are accepted beside them (`SPELLINGS`). docs/spec.md is the reference.
+Field names are snake_case; camelCase and the names that Sylphx, Velda, Kubernetes, Tyger and sbatch use for the same
+thing are accepted beside them (`SPELLINGS`). A run's job is described by the fields of a codespec at the top level, or
+by one in `codespec`; Tyger's ``job:`` is another way to write these. docs/spec.md is the reference.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import BeforeValidator, Field
 
+from hpcrun import codespec as programs
 from hpcrun import quantity
-from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
-from hpcrun.fields import EntryError, Source, canonical, shown, suggestion, validated
+from hpcrun.codespec import (
+    Code,
+    Codespec,
+    CodespecGiven,
+    Command,
+    Count,
+    Env,
+    Gpus,
+    Memory,
+    Mounts,
+    Resources,
+    Script,
+    Text,
+    Word,
+    one_line,
+)
+from hpcrun.fields import EntryError, Source, canonical, dotted, shown, suggestion, validated
 from hpcrun.indexes import MAX_INDEXES
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
 
 SPELLINGS = {
+    **programs.SPELLINGS,
     "parallelism": "shards",
     "completions": "shards",
     "total_shards": "shards",
     "timeout_seconds": "timeout",
-    "cwd": "working_dir",
-    "working_directory": "working_dir",
-    "chdir": "working_dir",
     "pool": "node_pool",
-    "mem": "memory",
-    "cpus_per_task": "cpus",
     "slurm": "sbatch",
+    "gang_scheduling": "gang",
 }
 """Other names of a field, in snake_case."""
 
@@ -37,14 +52,10 @@ _NOT_YET = (
     "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
 )
 _NOT_YET_VALUE = "anything else is not part of this version (docs/scope.md says what is planned)"
-ABSENT = dict.fromkeys(
+ABSENT = programs.ABSENT | dict.fromkeys(
     [
-        "worker",
-        "job",
         "workflow",
         "variables",
-        "image",
-        "volume_mounts",
         "retries",
         "back_off_limit",
         "backoff_limit",
@@ -52,80 +63,15 @@ ABSENT = dict.fromkeys(
         "run_timeout",
         "success_policy",
         "node_selector",
-        "identity",
-        "buffers",
-        "endpoints",
-        "replicas",
-        "kind",
     ],
     _NOT_YET,
 )
 """Fields of the systems that hpcrun learns from which it refuses by name."""
 
-
-def _text(value: object) -> object:
-    """Numbers where text is wanted are what YAML made of it; of true and false nobody knows which word was meant."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    return value
-
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError(f"found a NUL byte in {shown(value)}, wanted text: no program can be given one")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_text), pydantic.AfterValidator(_no_nul)]
-Code = Annotated[str, pydantic.AfterValidator(_no_nul)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-
-
-def _command(value: object) -> object:
-    if isinstance(value, str):
-        raise ValueError(
-            f"found the text {shown(value)}, wanted a list such as [python, train.py]; for shell code use `script`"
-        )
-    if value == []:
-        raise ValueError("found an empty list, wanted a program and its arguments")
-    if isinstance(value, list) and value[0] == "":
-        raise ValueError("found an empty text as the program, wanted its name or path")
-    return value
-
-
-def _script(value: object) -> object:
-    return "\n".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
-
-
-def _env(value: object) -> object:
-    for name, content in value.items() if isinstance(value, dict) else ():
-        if isinstance(content, bool):
-            raise EntryError(name, f'found {shown(content)}, wanted text; write {name}: "{shown(content)}"')
-        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise EntryError(name, f"found the variable name {name!r}, wanted a name without = or NUL")
-        if name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:
-            raise EntryError(name, f"found {name}, which hpcrun sets itself; wanted a name without a reserved prefix")
-        if len(os_bytes(f"{name}={content}")) > 131071:
-            raise EntryError(name, "found more than 128 KiB, which Linux gives to no program; put it in a file")
-    return value
-
-
-def os_bytes(text: str) -> bytes:
-    """`text` as the operating system gets it; bytes that were no UTF-8 come back as they were."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _gpus(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return str(value)
-    name, _, count = str(value).rpartition(":")
-    if not isinstance(value, str) or not _is_number(count) or not name.isprintable() or (":" in value and not name):
-        raise ValueError(f"found {shown(value)}, wanted a number of GPUs or TYPE:NUMBER")
-    return value
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+_TARGET = ["codespec", "node_pool", "machine", "replicas"]
+_WORKER_ONLY = dict.fromkeys(
+    ("endpoints", "readiness"), "found a field of workers on the job; job codespecs cannot have it"
+)
 
 
 def _sbatch(value: object) -> object:
@@ -165,16 +111,6 @@ def _option_value(name: str, setting: object) -> str | None:
     return one_line(",".join(map(str, setting)) if isinstance(setting, list) else str(setting))
 
 
-def one_line(text: str) -> str:
-    """`text`, which is to become part of a line of an sbatch script.
-
-    Raises ValueError where it holds a control character.
-    """
-    if any(ord(char) < 32 or char == "\x7f" for char in text):
-        raise ValueError(f"found a control character in {shown(text)}, wanted a single line")
-    return text
-
-
 def _only(allowed: object) -> BeforeValidator:
     """A field of another system that may say what hpcrun does anyway, and nothing else."""
 
@@ -185,27 +121,61 @@ def _only(allowed: object) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _one_job(value: object) -> object:
+    if value not in (None, 1):
+        raise ValueError(f"found {shown(value)}, wanted 1: for copies of the job write `shards` and `gang: true`")
+    return None
+
+
+class Worker(pydantic.BaseModel):
+    """The workers of a run: what they execute, where, and how many (Tyger's code target)."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    codespec: CodespecGiven
+    node_pool: str | None = None
+    machine: str | None = None
+    replicas: Count = 1
+    """How many, for each shard."""
+
+
 class RunSpec(pydantic.BaseModel):
-    """One run: a program, how many shards of it, and what each needs."""
+    """One run: a program, how many shards of it, the workers it needs, and what each needs."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     name: Text | None = None
     """Any text; the program's name by default."""
-    command: Annotated[list[Text], BeforeValidator(_command)] | None = None
+    codespec: CodespecGiven | None = None
+    """What the job executes; a name, or inline. The fields below win over it."""
+    command: Command | None = None
     """Program and first arguments."""
     args: list[Text] = []
     """Further arguments."""
-    script: Annotated[Code, BeforeValidator(_script)] | None = None
+    script: Script | None = None
     """Shell code for bash, instead of a command: text, or a list of lines."""
-    env: Annotated[dict[str, Text], BeforeValidator(_env)] = {}
+    env: Env = {}
     working_dir: Text | None = None
     """Where the program starts; the directory of the submission by default."""
+    image: Text | None = None
+    """A container image, run by the site's runtime."""
+    mounts: Mounts = []
+    resources: Resources = Resources()
+    worker: Worker | None = None
+    """The workers that each shard's job needs before it starts."""
     shards: Annotated[Count, Field(le=MAX_INDEXES)] | None = None
     """How many indices the run has; none by default, which is one program and no shard variables of Velda."""
+    gang: bool = False
+    """Whether all shards start together or none does."""
+    fail_fast: bool = True
+    """In a gang of shards: whether the first that fails ends the others."""
+    topology: Literal["auto", "flat", "het"] = "auto"
+    """With workers: one allocation for job and workers (flat) or a heterogeneous job (het)."""
+    start_timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
+    """Seconds until the workers, or all shards of a gang, must be up; 10 minutes by default."""
     completion_mode: Annotated[None, _only("Indexed")] = None
-    gang_scheduling: Annotated[None, _only(False)] = None
     backoff_limit_per_index: Annotated[None, _only(0)] = None
+    replicas: Annotated[None, BeforeValidator(_one_job)] = None
     max_parallel: Count | None = None
     """How many shards may run at once over the whole run."""
     timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
@@ -214,10 +184,16 @@ class RunSpec(pydantic.BaseModel):
     node_pool: str | None = None
     cpus: Count | None = None
     """CPUs of one process; 1 by default."""
-    memory: Annotated[int, BeforeValidator(quantity.memory)] | None = None
+    memory: Memory | None = None
     """Memory of one process: MiB, or 8G; the cluster's default by default."""
-    gpus: Annotated[str, BeforeValidator(_gpus)] | None = None
+    gpus: Gpus | None = None
     """GPUs of one process: a number, or TYPE:NUMBER."""
+    nodes: Count | None = None
+    """Nodes of one shard, where it is a parallel program."""
+    tasks: Count | None = None
+    """Processes (MPI ranks) of one shard; started by srun together."""
+    mpi: Word | None = None
+    """What ``srun --mpi`` gets: pmix, pmi2, none."""
     stderr: Literal["merged", "separate"] = "merged"
     export: Text | None = None
     """As sbatch's ``--export``: ALL (default), NONE, or NAME[=VALUE] with commas."""
@@ -230,9 +206,59 @@ class RunSpec(pydantic.BaseModel):
 def spelled(source: Source) -> Source:
     """`source` with every field in its one spelling; sources are spelled alike before one is laid over another.
 
-    Raises SpecError for a field that there is not.
+    Tyger's ``job:`` becomes fields of the run, and fields of a codespec that stand right under ``worker:`` become its
+    inline codespec. Raises SpecError for a field that there is not.
     """
-    return canonical(source, list(RunSpec.model_fields), SPELLINGS, ABSENT)
+    found = canonical(source, [*RunSpec.model_fields, "job", "kind"], SPELLINGS, {**ABSENT, **_WORKER_ONLY})
+    if found.values.pop("kind", "job") not in ("job", "run"):
+        raise found.error(("kind",), "found a worker as the run's program, wanted kind: job; workers go under `worker`")
+    if "job" in found.values:
+        found = _with_job(found)
+    if isinstance(found.values.get("codespec"), dict):
+        found = found.replaced("codespec", programs.spelled(found.inner("codespec")))
+    if isinstance(found.values.get("worker"), dict):
+        found = found.replaced("worker", _worker(found.inner("worker")))
+    if isinstance(found.values.get("resources"), dict):
+        known = list(Resources.model_fields)
+        found = found.replaced("resources", canonical(found.inner("resources"), known, {}, {}))
+    return found
+
+
+def _with_job(found: Source) -> Source:
+    """``job: {codespec, nodePool, …}`` as fields of the run."""
+    if not isinstance(found.values["job"], dict):
+        raise found.error(("job",), f"found {shown(found.values['job'])}, wanted a mapping with `codespec`")
+    inner = canonical(found.inner("job"), _TARGET, SPELLINGS, programs.ABSENT | {"tags": _NOT_YET})
+    for key in inner.values:
+        if key in found.values:
+            raise inner.error((key,), f"found `job.{key}` beside `{key}`, which says the same; wanted one of them")
+    values = {key: value for key, value in found.values.items() if key != "job"}
+    places = {path: place for path, place in found.places.items() if path[:1] != ("job",)}
+    named = {
+        path: dataclasses.replace(place, field=place.field or dotted(("job", *path)))
+        for path, place in inner.places.items()
+        if path
+    }
+    return Source({**values, **inner.values}, {**places, **named}, found.prefix)
+
+
+def _worker(source: Source) -> Source:
+    program = [name for name in Codespec.model_fields if name != "kind"]
+    known = [*_TARGET, *program]
+    found = canonical(source, known, {**programs.SPELLINGS, "pool": "node_pool"}, programs.ABSENT)
+    inline = {key: value for key, value in found.values.items() if key not in _TARGET}
+    if inline and "codespec" in found.values:
+        key = next(iter(inline))
+        raise found.error((key,), "found a field of a codespec beside `codespec`, wanted it inside of that")
+    if inline:
+        named = {path: dataclasses.replace(p, field=p.field or dotted((*found.prefix, *path)))
+                 for path, p in found.places.items()}  # fmt: skip
+        values = {key: value for key, value in found.values.items() if key in _TARGET}
+        inside = {("codespec", *path): place for path, place in named.items() if path and path[0] in inline}
+        found = Source({**values, "codespec": inline}, {**named, **inside}, found.prefix)
+    if isinstance(found.values.get("codespec"), dict):
+        found = found.replaced("codespec", programs.spelled(found.inner("codespec")))
+    return found
 
 
 def from_source(source: Source) -> RunSpec:
@@ -241,14 +267,64 @@ def from_source(source: Source) -> RunSpec:
     Raises SpecError with file, line and field.
     """
     found = spelled(source)
+    for path, kind in ((("codespec",), "job"), (("worker", "codespec"), "worker")):
+        found = _kinds(found, path, kind)
     spec = validated(RunSpec, found)
+    _check_programs(spec, found)
+    _check_together(spec, found)
+    return spec
+
+
+def _kinds(found: Source, path: tuple[str, ...], kind: str) -> Source:
+    """Fill in the kind of an inline codespec, which its place tells, and check the codespec by itself."""
+    outer = found
+    for key in path[:-1]:
+        if not isinstance(outer.values.get(key), dict):
+            return found
+        outer = outer.inner(key)
+    given = outer.values.get(path[-1])
+    if isinstance(given, str):
+        try:
+            programs.reference(given)
+        except ValueError as error:
+            raise outer.error((path[-1],), str(error)) from error
+    if not isinstance(given, dict):
+        return found
+    inner = outer.inner(path[-1])
+    made = programs.checked(inner, None if "kind" in inner.values else kind)
+    if made.kind != kind:
+        raise inner.error(("kind",), f"found a codespec of kind {made.kind}, wanted one of kind {kind} here")
+    whole = outer.replaced(path[-1], Source({"kind": kind, **inner.values}, inner.places, inner.prefix))
+    return found.replaced(path[0], whole) if len(path) > 1 else whole
+
+
+def _check_programs(spec: RunSpec, found: Source) -> None:
+    if spec.codespec is not None:
+        for field in ("command", "script", "args"):
+            if getattr(spec, field):
+                raise found.error((field,), f"found `{field}` beside `codespec`, wanted one of them")
+        return
     if spec.command and spec.script:
         raise found.error(("script",), "found `script` beside `command`, wanted one of them")
     if not spec.command and not spec.script:
         raise found.error((), "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`")
     if spec.args and spec.script:
         raise found.error(("args",), "found `args` beside `script`, wanted them in the script, or a `command`")
-    return spec
+
+
+def _check_together(spec: RunSpec, found: Source) -> None:
+    """Fields that are each right and do not go together."""
+    if spec.gang and spec.shards is None and spec.worker is None:
+        raise found.error(("gang",), "found a gang of one program, wanted `shards` (or workers, which start together)")
+    if spec.gang and spec.max_parallel is not None and spec.max_parallel < (spec.shards or 1):
+        raise found.error(
+            ("max_parallel",), f"found {spec.max_parallel} beside `gang: true`, which starts all {spec.shards} shards "
+            "at once; wanted one of them"
+        )  # fmt: skip
+    if spec.topology != "auto" and spec.worker is None:
+        raise found.error(("topology",), f"found {spec.topology} without workers, wanted `worker`, or no topology")
+    if spec.nodes and spec.tasks and spec.tasks < spec.nodes:
+        raise found.error(("tasks",), f"found {spec.tasks} tasks on {spec.nodes} nodes, wanted a task a node at least")
 
 
 def raw(values: Mapping[str, Any]) -> Source:

@@ -33,6 +33,10 @@ class Attempt:
     """The program's exit code; None while it runs and where a signal killed it."""
     signal: int = 0
     cause: Cause | None = None
+    waits: bool = False
+    """Whether its workers, or the rest of its gang, are not up yet."""
+    detail: str = ""
+    """What its supervisor says of its end."""
 
 
 def attempt(events: Sequence[Mapping[str, Any]], number: int) -> Attempt | None:
@@ -40,11 +44,17 @@ def attempt(events: Sequence[Mapping[str, Any]], number: int) -> Attempt | None:
     if not events or events[0].get("event") != "start":
         return None
     first, last = events[0], events[-1]
-    begun = Attempt(number, node=first["node"], job=first["job"], started=first["at"])
+    ready = next((event for event in events if event["event"] == "ready"), None)
+    node = ready["node"] if ready else first["node"]
+    waits = ready is None and bool(first.get("gang"))
+    begun = Attempt(number, node=node, job=first["job"], started=first["at"], waits=waits)
     if last.get("event") != "end":
         return begun
-    code = last["exit_code"] if not last["signal"] else None
-    return dataclasses.replace(begun, ended=last["at"], exit_code=code, signal=last["signal"], cause=last["cause"])
+    code = last["exit_code"] if not last["signal"] and last["exit_code"] >= 0 else None
+    return dataclasses.replace(
+        begun, ended=last["at"], exit_code=code, signal=last["signal"], cause=last["cause"],
+        detail=last.get("detail", ""), waits=False,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +99,7 @@ class ShardStatus:
     started: float | None = None
     ended: float | None = None
     detail: str = ""
-    """The cluster's own word: why it waits, or a state that hpcrun does not know."""
+    """Why it waits or how it ended, in words: the cluster's own or its supervisor's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +183,8 @@ def by_shard(plan: Plan, jobs: Mapping[int, str], rows: Iterable[QueueRow | Acco
         batch = batches.get(row.job)
         if batch is not None:
             said = _said(row)
-            for task in row.tasks if row.tasks is not None else (0,):
+            tasks = row.tasks if row.tasks is not None else range(1 if batch.array else batch.count)
+            for task in tasks:
                 found[batch.first + task] = said
     return found
 
@@ -266,6 +277,7 @@ def _shard(plan: Plan, seen: Seen, index: int, job: str, task: int | None) -> Sh
             signal=last.signal,
             cause=last.cause,
             ended=last.ended,
+            detail=last.detail,
         )
     if queued is not None:
         return _by_queue(base, last, queued)
@@ -286,6 +298,8 @@ def _brought_back(last: Attempt, queued: Said | None) -> bool:
 def _by_queue(base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
     if queued.state == "running" and last is not None and last.ended is not None:
         return dataclasses.replace(base, state="pending", detail=f"{last.cause}; Slurm runs it again")
+    if queued.state == "running" and last is not None and last.waits:
+        return dataclasses.replace(base, state="starting", detail="waits for its workers or the rest of its gang")
     if queued.state == "running" and last is None:
         return dataclasses.replace(base, state="starting", node=queued.node)
     return _by_word(base, queued)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpcrun import config as settings
-from hpcrun import events, runtime, script, spec, specfile
+from hpcrun import events, registry, runtime, script, spec, specfile
 from hpcrun.cluster import Cluster
 from hpcrun.compile import Submission, compile_plan
 from hpcrun.errors import ClusterUnavailable, RunFolderError, SpecError, SubmissionRefused, UsageError
@@ -67,11 +67,16 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
     `typed` says that the command came from a command line. Raises SpecError, ClusterUnavailable.
     """
     whole = config.default_fields().under(source)
+    whole, named = registry.pinned(spec.spelled(whole), registry.folder(config))
     asked = spec.from_source(whole)
     chosen = connect(_choose(cluster), python=config.node_python)
-    when = Submission(run_id=new_id(), created=time.time(), cwd=os.getcwd(), cluster=chosen.name, typed=typed)
+    run_id = new_id()
+    when = Submission(
+        run_id=run_id, created=time.time(), cwd=os.getcwd(), cluster=chosen.name, typed=typed,
+        run_dir=os.path.join(runs_folder(config.home), run_id),
+    )  # fmt: skip
     try:
-        plan = compile_plan(asked, config, chosen.limits(), when)
+        plan = compile_plan(asked, config, chosen.limits(), when, named)
     except SpecError as error:
         path = tuple(error.field.split(".")) if error.field else ()
         raise whole.error(path, error.problem) from error

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hpcrun.cli.options import RunCommand, prepared, run_options
+from hpcrun.plan import Plan, Role
 from hpcrun.submission import Prepared
 
 
@@ -34,8 +35,21 @@ def show(decided: Prepared, *, as_json: bool) -> None:
         throttle = f", {batch.throttle} at once" if batch.throttle else ""
         after = f", after batch {batch.after}" if batch.after is not None else ""
         click.echo(f"  batch {batch.index}: shards {batch.first}-{last}{throttle}{after}")
-    memory = f"{plan.role.memory} MiB" if plan.role.memory else "the cluster's default memory"
-    gpus = f", {plan.role.gpus} GPU" if plan.role.gpus else ""
-    click.echo(f"  each: {plan.role.cpus} CPU, {memory}{gpus}, in {plan.role.cwd}")
+    for role in (plan.job, *([plan.worker] if plan.worker else [])):
+        click.echo(_role(plan, role))
     for batch, text in zip(plan.batches, scripts, strict=False):  # none for the local cluster
         click.echo(f"\n# --- {decided.dir.script(batch.index)}\n{text}", nl=False)
+
+
+def _role(plan: Plan, role: Role) -> str:
+    """One line on what a role's processes get."""
+    what = role.name if plan.worker else "each"
+    copies = f" × {role.replicas}{' a shard' if plan.sharded else ''}" if role.name == "worker" else ""
+    tasks = f", {role.tasks} tasks" if role.tasks > 1 else ""
+    nodes = f" on {role.nodes} nodes" if role.nodes else ""
+    memory = f"{role.memory} MiB" if role.memory else "the cluster's default memory"
+    gpus = f", {role.gpus} GPU" if role.gpus else ""
+    ports = ", ".join(f"{name} on {f'port {port}' if port else 'a free port'}" for name, port in role.endpoints.items())
+    named = f", {role.codespec}" if role.codespec else ""
+    listens = f", listens as {ports}" if ports else ""
+    return f"  {what}{copies}{named}: {role.cpus} CPU, {memory}{gpus}{tasks}{nodes}, in {role.cwd}{listens}"

@@ -21,6 +21,7 @@ COMMANDS = {
     "wait": "Wait until a run has ended.",
     "results": "Print where the shards of a run leave their results.",
     "cancel": "Let nothing more of a run start and end what runs.",
+    "codespec": "Create, show and list named codespecs.",
     "hosts": "Expand, fold and count Slurm hostlists.",
     "env": "Print the run environment of this Slurm job, for eval.",
 }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from hpcrun import config, specfile
 from hpcrun.errors import SpecError
-from hpcrun.fields import snake
+from hpcrun.fields import Source, snake
 from hpcrun.sbatch_options import BARE, FLAGS, OWNED, SPEC_FIELDS, TAKE_VALUE
 from hpcrun.spec import ABSENT, spelled
 from hpcrun.submission import Prepared, prepare
@@ -28,6 +28,14 @@ FIELDS = {
     "node_pool": ("-P", "--node-pool", "--pool"),
     "timeout": ("--timeout",),
     "working_dir": ("-D", "--working-dir", "--chdir"),
+    "image": ("--image",),
+    "mounts": ("--mount",),
+    "nodes": ("--nodes",),
+    "tasks": ("--ntasks", "--tasks"),
+    "mpi": ("--mpi",),
+    "gang": ("--gang/--no-gang",),
+    "topology": ("--topology",),
+    "start_timeout": ("--start-timeout",),
     "stderr": ("--stderr",),
     "export": ("--export",),
 }
@@ -44,9 +52,23 @@ _HELP = {
     "node_pool": "A node pool of hpcrun.toml.",
     "timeout": "Time one attempt of a shard may take: 90s, 15m, 1h30m.",
     "working_dir": "Where the program starts.  [default: here]",
+    "image": "A container image, for the site's runtime.",
+    "mounts": "SOURCE[:TARGET[:ro]]: a folder that the container sees; all of them replace the spec's.",
+    "nodes": "Nodes of each shard, where it is a parallel program.",
+    "tasks": "Processes (MPI ranks) of each shard, started by srun.",
+    "mpi": "What srun --mpi gets: pmix, pmi2, none.",
+    "gang": "Start all shards together, or none.",
+    "topology": "With workers: one allocation (flat) or a heterogeneous job (het).  [default: auto]",
+    "start_timeout": "Time until workers, or all shards of a gang, must be up.  [default: 10m]",
     "stderr": "Keep standard error in the log (merged) or apart (separate).",
     "export": "As sbatch's: ALL, NONE, or NAME[=VALUE],…",
 }
+_WORKER = {
+    "node_pool": ("--worker-node-pool", "A node pool of hpcrun.toml for the workers.  [default: the job's]"),
+    "replicas": ("--worker-replicas", "How many workers, for each shard."),
+}
+"""The options that are fields of the spec's `worker`, besides its codespec."""
+
 _SHORT = {
     "partition": "-p", "account": "-A", "time": "-t", "qos": "-q", "nodelist": "-w", "exclude": "-x",
     "dependency": "-d",
@@ -103,13 +125,19 @@ def _refuse(name: str) -> None:
         )  # fmt: skip
 
 
-_NOT_YET = ("--gang", "--opportunistic", "--codespec", "--worker-codespec", "--worker-node-pool", "--worker-replicas")
+_NOT_YET = ("--opportunistic",)
 
 
 def run_options(function: Decorated) -> Decorated:
     """Everything that describes a run: the positional words, the spec's fields, sbatch's options."""
     decorators = [click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SPEC.yaml | COMMAND…")]
     decorators += [click.option(*names, field, help=_HELP[field], **_kind(field)) for field, names in FIELDS.items()]
+    decorators += [_codespec_option("--codespec", "the job"), _version_option("--version", "--codespec")]
+    decorators += [_codespec_option("--worker-codespec", "workers")]
+    decorators += [_version_option("--worker-version", "--worker-codespec")]
+    decorators += [
+        click.option(name, f"worker_{field}", help=text, **_kind(field)) for field, (name, text) in _WORKER.items()
+    ]
     decorators += [
         click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="A variable of the program."),
         click.option(
@@ -125,11 +153,26 @@ def run_options(function: Decorated) -> Decorated:
 
 
 def _kind(field: str) -> dict[str, Any]:
-    if field in ("shards", "max_parallel", "cpus"):
+    if field in ("shards", "max_parallel", "cpus", "nodes", "tasks", "replicas"):
         return {"type": int, "metavar": "N"}
+    if field == "mounts":
+        return {"multiple": True, "metavar": "SOURCE[:…]"}
+    if field == "gang":
+        return {"default": None}
+    if field == "topology":
+        return {"type": click.Choice(["auto", "flat", "het"])}
     if field == "stderr":
         return {"type": click.Choice(["merged", "separate"])}
     return {"metavar": "TEXT"}
+
+
+def _codespec_option(name: str, whose: str) -> Callable[[Any], Any]:
+    return click.option(name, metavar="NAME", help=f"The named codespec of {whose}: NAME or NAME/versions/N.")
+
+
+def _version_option(name: str, of: str) -> Callable[[Any], Any]:
+    variable = name[2:].replace("-", "_")
+    return click.option(name, variable, type=int, metavar="N", help=f"The version of {of}.  [default: the latest]")
 
 
 def _passed(name: str) -> Callable[[Any], Any]:
@@ -147,14 +190,50 @@ def prepared(words: tuple[str, ...], options: dict[str, Any]) -> Prepared:
     source = (
         specfile.read(path) if path else specfile.from_options({"command": list(words) or None}, {"command": "COMMAND"})
     )
-    given = {field: options[field] for field in FIELDS} | {"env": _env(options["env"]), "sbatch": _sbatch(options)}
-    names = {field: written[:2][-1] for field, written in FIELDS.items()} | {
-        "env": "--env",
-        "sbatch": "sbatch's options",
-    }
     source = spelled(source).under(spelled(specfile.from_settings(options["settings"])))
-    source = source.under(specfile.from_options(given, names))
-    return prepare(source, settings, options["cluster"] or settings.cluster, typed=path is None)
+    source = source.under(_fields(options)).under(_programs(options))
+    return prepare(source, settings, options["cluster"] or settings.cluster, typed=bool(words) and path is None)
+
+
+def _fields(options: Mapping[str, Any]) -> Source:
+    """The fields of the spec that options name."""
+    given = {field: options[field] for field in FIELDS}
+    given |= {"mounts": list(options["mounts"]) or None, "env": variables(options["env"]), "sbatch": _sbatch(options)}
+    names = {field: written[:2][-1].partition("/")[0] for field, written in FIELDS.items()}
+    return specfile.from_options(given, names | {"env": "--env", "sbatch": "sbatch's options"})
+
+
+def _programs(options: Mapping[str, Any]) -> Source:
+    """The job's named codespec and the workers."""
+    found = Source({}, {})
+    for name, path in (("", ("codespec",)), ("worker_", ("worker", "codespec"))):
+        option = "--" + name.replace("_", "-")
+        text = _pinned(options[name + "codespec"], options[name + "version"], option)
+        if text is not None:
+            found = found.under(given_at(path, text, option + "codespec"))
+    for field, (option, _) in _WORKER.items():
+        if options["worker_" + field] is not None:
+            found = found.under(given_at(("worker", field), options["worker_" + field], option))
+    return found
+
+
+def _pinned(text: str | None, version: int | None, option: str) -> str | None:
+    """NAME/versions/N of a codespec given as NAME and N; `option` is the beginning of both options."""
+    if version is None:
+        return text
+    if text is None:
+        raise SpecError(f"found {version} without {option}codespec, wanted both of them", field=f"{option}version")
+    if "/" in text:
+        raise SpecError(f"found {version} beside {text}, wanted one of both", field=f"{option}version")
+    if version < 1:
+        raise SpecError(f"found {version}, wanted 1 or more", field=f"{option}version")
+    return f"{text}/versions/{version}"
+
+
+def given_at(path: tuple[str, ...], value: Any, option: str) -> Source:
+    """A source of one value at `path` that `option` gave; what stands around it keeps its place."""
+    found = specfile.at(path, value, option)
+    return Source(found.values, {path: found.places[path]})
 
 
 def _spec_path(words: tuple[str, ...]) -> str | None:
@@ -174,7 +253,11 @@ def _spec_path(words: tuple[str, ...]) -> str | None:
     return words[0]
 
 
-def _env(pairs: Sequence[str]) -> dict[str, str]:
+def variables(pairs: Sequence[str]) -> dict[str, str]:
+    """Variables given as NAME=VALUE, or as NAME with the value that it has here.
+
+    Raises SpecError for a NAME that has none.
+    """
     found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -184,7 +267,7 @@ def _env(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _sbatch(options: dict[str, Any]) -> dict[str, Any]:
+def _sbatch(options: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in PASSED:
         value = options["sbatch_" + name.replace("-", "_")]

@@ -35,24 +35,30 @@ def _start_of_last(descriptor: int, count: int) -> int:
 
 
 class Tail:
-    """What a shard writes, as whole lines, each with `prefix`; at its end also an unfinished one."""
+    """What the job of a shard, or one of its workers, writes: whole lines, each with `prefix`, at last also a part."""
 
-    def __init__(self, run: Run, shard: int, attempt: int | None, prefix: str = "") -> None:
+    def __init__(
+        self, run: Run, shard: int, attempt: int | None, prefix: str = "", *, role: str = "job", replica: int = 0
+    ) -> None:
         self._run, self._shard, self._attempt, self._prefix = run, shard, attempt, prefix
+        self._role, self._replica = role, replica
         self._at: dict[str, int] = {}
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._new_line = True
 
     def skip_to(self, lines: int | None) -> None:
         """Pass over all but the last `lines` lines that are there now; None passes over nothing."""
-        for path in self._run.log_paths(self._shard, self._attempt) if lines is not None else ():
+        for path in self._paths() if lines is not None else ():
             if os.path.exists(path):
                 with open(path, "rb") as file:
                     self._at[path] = _start_of_last(file.fileno(), lines or 0)
 
     def news(self) -> str:
         """What has been written since the last call."""
-        return "".join(self._prefixed(self._read(path)) for path in self._run.log_paths(self._shard, self._attempt))
+        return "".join(self._prefixed(self._read(path)) for path in self._paths())
+
+    def _paths(self) -> list[str]:
+        return self._run.log_paths(self._shard, self._attempt, role=self._role, replica=self._replica)
 
     def _read(self, path: str) -> str:
         try:

@@ -1,4 +1,6 @@
-"""The commands of start.py: ``shard BATCH`` inside a Slurm job, ``local`` as the local cluster's supervisor."""
+"""The commands of start.py: ``shard BATCH`` inside a Slurm job, ``local`` as the local cluster's supervisor, and
+``agent MEETING ROLE [RANK]`` for each process of a gang.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,11 @@ def main(argv: Sequence[str]) -> NoReturn:
         from hpcrun.node.shard import in_slurm
 
         in_slurm(_plan(), run, int(argv[2]))
+    if argv[1] == "agent":
+        from hpcrun.node.agent import serve
+
+        rank = argv[4] if len(argv) > 4 else os.environ["SLURM_PROCID"]
+        serve(_plan(), run, argv[2], argv[3], int(rank))
     from hpcrun.node.local import carry_out
 
     carry_out(_plan(), run)
@@ -37,9 +44,17 @@ def _plan() -> Plan:
     from hpcrun_plan import PLAN
 
     plan = _with_attributes(PLAN)
-    plan.role = _with_attributes(plan.role)
+    for role in ("job", "worker"):
+        if PLAN[role]:
+            setattr(plan, role, _role(PLAN[role]))
     plan.batches = [_with_attributes(batch) for batch in plan.batches]
     return plan  # type: ignore[return-value]
+
+
+def _role(value: dict[str, object]) -> SimpleNamespace:
+    role = _with_attributes(value)
+    role.readiness = _with_attributes(role.readiness) if role.readiness else None
+    return role
 
 
 def _with_attributes(value: dict[str, object]) -> SimpleNamespace:

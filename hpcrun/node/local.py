@@ -51,9 +51,11 @@ class _Supervisor:
     def __init__(self, plan: Plan, run: RunDir, job: str, lock: int) -> None:
         self._plan, self._run, self._job, self._lock = plan, run, job, lock
         self._at_once = plan.batches[0].throttle or plan.shards
-        self._running: dict[int, int] = {}
+        # What is started together: all shards of a gang, else each by itself.
+        self._units = [range(plan.shards)] if plan.gang else [range(i, i + 1) for i in range(plan.shards)]
+        self._running: dict[int, range] = {}
         self._devices = list(plan.devices)
-        self._given: dict[int, list[str]] = {}
+        self._given: dict[range, list[str]] = {}
         self._next = 0
         self._told = False
         self._states = os.open(run.local_states, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -64,13 +66,13 @@ class _Supervisor:
     def loop(self) -> None:
         while self._running or self._waiting():
             while self._waiting() and len(self._running) < self._at_once:
-                self._start(self._next)
+                self._start(self._units[self._next])
                 self._next += 1
             if self._running:
                 self._heed(int(signal.sigwaitinfo(_AWAITED).si_signo))
 
     def _waiting(self) -> bool:
-        return self._next < self._plan.shards and not self._told
+        return self._next < len(self._units) and not self._told
 
     def _heed(self, number: int) -> None:
         if number != signal.SIGCHLD and not self._told:
@@ -84,32 +86,42 @@ class _Supervisor:
             if process in self._running:  # else a child of what this process was before it executed Python
                 self._ended(self._running.pop(process), status)
 
-    def _start(self, shard: int) -> None:
-        count = self._plan.role.gpus
-        self._given[shard], self._devices = self._devices[:count], self._devices[count:]
+    def _start(self, unit: range) -> None:
+        count = self._gpus() * len(unit)
+        self._given[unit], self._devices = self._devices[:count], self._devices[count:]
         process = os.fork()
         if process == 0:
             os.close(self._alive)
             os.close(self._lock)  # or the run would seem to be supervised for as long as this copy lives
             if count:
-                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self._given[shard])
-            self._carry_out(shard)
-        self._running[process] = shard
-        os.pwrite(self._states, b"r", shard)
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self._given[unit])
+            self._carry_out(unit)
+        self._running[process] = unit
+        os.pwrite(self._states, b"r" * len(unit), unit.start)
 
-    def _carry_out(self, shard: int) -> NoReturn:
+    def _gpus(self) -> int:
+        """How many GPUs one shard has, with its workers."""
+        job, worker = self._plan.job, self._plan.worker
+        return job.gpus * job.tasks + (worker.gpus * worker.replicas if worker else 0)
+
+    def _carry_out(self, unit: range) -> NoReturn:
         try:
-            allocation = on_this_machine(os.uname().nodename, self._job, shard)
-            leave(attempt(self._plan, self._run, allocation, shard, self._lifeline))
+            allocation = on_this_machine(os.uname().nodename, self._job, unit.start)
+            if self._plan.worker is None and not self._plan.gang:
+                leave(attempt(self._plan, self._run, allocation, unit.start, self._lifeline))
+            from hpcrun.node.together import attempt as attempt_together
+
+            leave(attempt_together(self._plan, self._run, allocation, unit, self._lifeline)[0])
         except BaseException:
             # This is a copy of the supervisor: it must not run on as a second one.
             sys.excepthook(*sys.exc_info())
         os._exit(_BROKEN)
 
-    def _ended(self, shard: int, status: int) -> None:
-        self._record_loss(shard, status)
-        os.pwrite(self._states, b"e", shard)
-        self._devices = sorted(self._devices + self._given.pop(shard), key=self._plan.devices.index)
+    def _ended(self, unit: range, status: int) -> None:
+        for shard in unit:
+            self._record_loss(shard, status)
+        os.pwrite(self._states, b"e" * len(unit), unit.start)
+        self._devices = sorted(self._devices + self._given.pop(unit), key=self._plan.devices.index)
 
     def _record_loss(self, shard: int, status: int) -> None:
         if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status) != _BROKEN:

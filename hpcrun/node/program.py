@@ -16,6 +16,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Mapping, Sequence
+    from typing import Protocol
+
+    class Crew(Protocol):
+        """What a program is part of: something that wants to be looked after while it runs."""
+
+        def due(self) -> float:
+            """When `turn` is to be called next, by time.monotonic(), if no SIGIO or SIGCHLD comes before."""
+            ...
+
+        def turn(self) -> None:
+            """Do what can be done now, without waiting. Raises Interrupted where the program is to end."""
+            ...
+
+        def passed_on(self, number: int) -> None:
+            """A signal from outside, which the program gets."""
+            ...
+
+        def farewell(self) -> tuple[int, bytes]:
+            """A descriptor, and what the guard writes to it when the supervisor was killed."""
+            ...
 else:
     import _signal as signal  # without the enums that `signal` wraps it in: they cost a shard 4 ms of CPU
 
@@ -35,7 +55,7 @@ class Ended:
     """How a program ended: its exit `code`, or the `signal` that killed it, and what was done to it before.
 
     `why` is None where it ended by itself, ``timed_out`` when its time was up, ``told`` after a signal from outside
-    that asks for an end, ``abandoned`` when whoever started its supervisor was gone.
+    that asks for an end, ``abandoned`` when whoever started its supervisor was gone, else what its crew said.
     """
 
     __slots__ = ("code", "signal", "why")
@@ -46,9 +66,17 @@ class Ended:
         self.why = why
 
 
+class Interrupted(Exception):
+    """The program is to end, for the reason `why`."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 def watch() -> None:
     """Hold back the signals that the supervisor waits for; called before anything that must not be interrupted."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_WATCHED, signal.SIGIO))
     # Whoever ignores it hands that on, and then the end of a child is told to nobody.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -67,6 +95,23 @@ def start(command: Sequence[str], environ: Mapping[str, str], cwd: str, out: int
             raise
         # A script without a #! line: a shell would run it, and so do exec's callers since POSIX.
         return _spawn("/bin/sh", ["sh", path, *command[1:]], environ, out, err)
+
+
+def not_started(error: OSError, name: str, cwd: str, err: int) -> str:
+    """Why the program `name` could not be started, said in its log `err` too."""
+    what = f"enter the working directory {cwd!r}" if _shut(cwd) else f"start {name!r}"
+    text = f"cannot {what}: {error.strerror}"
+    os.write(err, f"hpcrun: {text}\n".encode("utf-8", "surrogateescape"))
+    return text
+
+
+def start_code(cwd: str) -> int:
+    """The exit code of a program that could not be started, as a shell's: 126 or 127."""
+    return 126 if _shut(cwd) else 127
+
+
+def _shut(cwd: str) -> bool:
+    return not os.path.isdir(cwd) or not os.access(cwd, os.X_OK)
 
 
 def _spawn(path: str, command: Sequence[str], environ: Mapping[str, str], out: int, err: int) -> int:
@@ -96,7 +141,14 @@ def _found(program: str, search: str) -> str:
 
 
 def supervise(
-    program: int, *, timeout: float | None, grace: float, insist: bool, lifeline: int | None, marker: str
+    program: int,
+    *,
+    timeout: float | None,
+    grace: float,
+    insist: bool,
+    lifeline: int | None,
+    marker: str,
+    crew: Crew | None = None,
 ) -> Ended:
     """Wait for the end of `program`, a child in a session of its own, passing on the signals that come.
 
@@ -104,27 +156,30 @@ def supervise(
     grace holds after a signal from outside; without, whoever sent it decides (Slurm's KillWait). When the other end
     of the pipe `lifeline` is closed, the one who started this supervisor is gone, and SIGHUP says so. The file
     `marker` is there once the run has been cancelled: then even a good end may be due to a signal on its way here.
+    `crew` is looked after meanwhile, and may end the program too.
     """
-    guard = _Guard(program, grace, lifeline)
+    guard = _Guard(program, grace, lifeline, crew)
     end_by = None if timeout is None else time.monotonic() + timeout
     why: str | None = None
     kill_at: float | None = None
     while True:
-        number = _next_signal(end_by if kill_at is None else kill_at)
+        number, stop = next_signal(end_by if kill_at is None else kill_at, crew)
         if _has_ended(program):  # looked at first, so that what ended by itself was not told to
             break
+        if stop is not None and why is not None:
+            continue
         if number is None and kill_at is None:
-            why = why or "timed_out"
+            why = why or stop or "timed_out"
             signal_session(program, signal.SIGTERM)
         elif number is None:
             signal_session(program, signal.SIGKILL)
-        elif number == signal.SIGCHLD:
+        elif number in (signal.SIGCHLD, signal.SIGIO):
             continue
         elif number == signal.SIGHUP and lifeline is not None:
             why = why or "abandoned"
             signal_session(program, signal.SIGTERM)
         else:
-            _pass_on(program, number, guard)
+            _pass_on(program, number, guard, crew)
             if number not in _ENDING:
                 continue
             why = why or "told"
@@ -133,7 +188,7 @@ def supervise(
         if number is None or kill_at is None:  # to be told again does not put it off
             kill_at = time.monotonic() + grace
     # Until it is reaped, no stranger can get its process id.
-    end_session(program, grace)
+    end_session(program, grace, crew)
     guard.dismiss()
     status = os.waitpid(program, 0)[1]
     return Ended(status, why or _told_late(number, _LATE if status or os.path.exists(marker) else 0.0))
@@ -156,15 +211,35 @@ def _has_ended(program: int) -> bool:
     return os.waitid(os.P_PID, program, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _next_signal(end_by: float | None) -> int | None:
-    """The next watched signal, or None at the time `end_by`."""
+def next_signal(end_by: float | None, crew: Crew | None) -> tuple[int | None, str | None]:
+    """The next watched signal, or None at the time `end_by`; and why `crew` wants an end, if it does.
+
+    SIGIO stands for a turn of the crew, whatever was the occasion.
+    """
+    if crew is None:
+        return _next_signal(end_by), None
+    number = _next_signal(crew.due() if end_by is None else min(end_by, crew.due()), (*_WATCHED, signal.SIGIO))
+    if number in (None, signal.SIGIO, signal.SIGCHLD):
+        try:
+            crew.turn()
+        except Interrupted as error:
+            return None, error.why
+    if number is None and (end_by is None or time.monotonic() < end_by):
+        return int(signal.SIGIO), None
+    return number, None
+
+
+def _next_signal(end_by: float | None, watched: Sequence[int] = _WATCHED) -> int | None:
+    """The next of the `watched` signals, or None at the time `end_by`."""
     if end_by is None:
-        return int(signal.sigwaitinfo(_WATCHED).si_signo)
-    info = signal.sigtimedwait(_WATCHED, max(0.0, end_by - time.monotonic()))
+        return int(signal.sigwaitinfo(watched).si_signo)
+    info = signal.sigtimedwait(watched, max(0.0, end_by - time.monotonic()))
     return None if info is None else int(info.si_signo)
 
 
-def _pass_on(program: int, number: int, guard: _Guard) -> None:
+def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None) -> None:
+    if crew is not None:
+        crew.passed_on(number)
     if guard.was_signalled(number):
         return  # then so was the program, with every process of the job
     if number in _ENDING:
@@ -203,7 +278,7 @@ def _in_session(process: int, leader: int) -> bool:
         return False
 
 
-def end_session(leader: int, grace: float) -> None:
+def end_session(leader: int, grace: float, crew: Crew | None = None) -> None:
     """End what the session of `leader` still runs, as Slurm does at the end of a job: SIGTERM, `grace`, SIGKILL."""
     if not _session(leader):
         return
@@ -211,16 +286,26 @@ def end_session(leader: int, grace: float) -> None:
     kill_at = time.monotonic() + grace
     while _session(leader):
         signal.sigtimedwait((signal.SIGCHLD,), _LEFTOVER_STEP)
+        _look_after(crew)
         if time.monotonic() > kill_at:
             signal_session(leader, signal.SIGKILL)
         if time.monotonic() > kill_at + _UNKILLABLE:
             return
 
 
+def _look_after(crew: Crew | None) -> None:
+    """Give `crew` its turn where nothing can come of it any more."""
+    try:
+        if crew is not None:
+            crew.turn()
+    except Interrupted:
+        pass
+
+
 class _Guard:
     """The process that outlives the supervisor."""
 
-    def __init__(self, program: int, grace: float, lifeline: int | None) -> None:
+    def __init__(self, program: int, grace: float, lifeline: int | None, crew: Crew | None) -> None:
         watched, self._alive = os.pipe()
         self._witness, telling = os.pipe()
         supervisor = os.getpid()
@@ -229,7 +314,8 @@ class _Guard:
             try:
                 os.close(self._alive)
                 os.close(self._witness)
-                _keep_guard(program, supervisor, grace, watched, telling, lifeline)
+                farewell = _let_go(crew, (watched, telling, lifeline)) if crew is not None else None
+                _keep_guard(program, supervisor, grace, watched, telling, lifeline, farewell)
             finally:
                 os._exit(0)  # it is a copy of the supervisor, whose work it must never go on with
         os.close(watched)
@@ -258,7 +344,31 @@ class _Guard:
             os.close(descriptor)
 
 
-def _keep_guard(program: int, supervisor: int, grace: float, watched: int, telling: int, lifeline: int | None) -> None:
+def _let_go(crew: Crew, kept: Sequence[int | None]) -> tuple[int, bytes]:
+    """Close what the guard has no business with: a connection that it held would seem to be alive."""
+    farewell = crew.farewell()
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in (*kept, farewell[0]):
+            try:
+                os.close(int(name))
+            except OSError:  # the one by which the folder was listed
+                pass
+    return farewell
+
+
+def _say(farewell: tuple[int, bytes] | None) -> None:
+    try:
+        if farewell is not None and farewell[0] >= 0:
+            os.write(*farewell)
+            os.close(farewell[0])
+    except OSError:  # nobody listens
+        pass
+
+
+def _keep_guard(
+    program: int, supervisor: int, grace: float, watched: int, telling: int, lifeline: int | None,
+    farewell: tuple[int, bytes] | None,
+) -> None:  # fmt: skip
     os.setsid()  # a signal to the supervisor's process group alone is not one to every process of the job
     os.set_blocking(telling, False)
 
@@ -279,6 +389,7 @@ def _keep_guard(program: int, supervisor: int, grace: float, watched: int, telli
         ready = [descriptor for descriptor, _ in poll.poll()]
         if watched in ready:
             if not os.read(watched, 1):
+                _say(farewell)
                 end_session(program, grace)
             return
         poll.unregister(ready[0])

@@ -13,6 +13,7 @@ from hpcrun.node import program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Mapping
     from typing import NoReturn
 
     from hpcrun.allocation import Allocation
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from hpcrun.states import Cause
 else:
     import _signal as signal  # without the enums that `signal` wraps it in: they cost a shard 4 ms of CPU
-
-_CANNOT_START = 127
-_CANNOT_ENTER = 126
 
 # What slurmstepd writes into a job's own output when somebody ends it; without slurmdbd there is no other witness.
 _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
@@ -41,9 +39,16 @@ def in_slurm(plan: Plan, run: RunDir, batch: int) -> NoReturn:
     allocation = from_slurm(os.environ)
     if not _claimed(run, batch, allocation.job):
         _stand_back(run, batch, allocation)
-    shard = plan.batches[batch].first + (allocation.task or 0)
-    ended = attempt(plan, run, allocation, shard, lifeline=None)
-    _drop_empty_output(run)
+    here = plan.batches[batch]
+    shard = here.first + (allocation.task or 0)
+    shards = range(here.first, here.first + here.count) if plan.gang else range(shard, shard + 1)
+    if plan.worker is None and len(shards) == 1:
+        ended = attempt(plan, run, allocation, shard, lifeline=None)
+    else:
+        from hpcrun.node.together import in_allocation  # what a plain shard need not load
+
+        ended = in_allocation(plan, run, allocation, shards)
+    drop_empty_output(run)
     leave(ended)
 
 
@@ -82,7 +87,18 @@ def _stand_back(run: RunDir, batch: int, allocation: Allocation) -> NoReturn:
 
 def attempt(plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifeline: int | None) -> program.Ended:
     """Run the program of `shard` once, between the two lines of its record."""
-    number, record = _next_attempt(run, shard)
+    number, record = next_attempt(run, shard)
+    write_start(record, allocation, shard, number)
+    if os.path.exists(run.cancelled):
+        ended = program.Ended(0, "told")
+    else:
+        ended = carry_out(plan, run, allocation, shard, number, lifeline)
+    write_end(run, shard, number, ended, cause_of(ended, allocation))
+    return ended
+
+
+def write_start(record: int, allocation: Allocation, shard: int, number: int, **more: Value) -> None:
+    """Begin the record of an attempt, in the open file `record`, which is closed."""
     start: dict[str, Value] = {
         "at": time.time(),
         "shard": shard,
@@ -90,24 +106,21 @@ def attempt(plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifelin
         "node": allocation.node,
         "job": allocation.job,
         "task": allocation.task,
+        **more,
     }
     events.write(record, "start", start)
     os.close(record)
-    if os.path.exists(run.cancelled):
-        ended = program.Ended(0, "told")
-    else:
-        ended = _run(plan, run, allocation, shard, number, lifeline)
+
+
+def write_end(run: RunDir, shard: int, number: int, ended: program.Ended, cause: Cause | None, **more: Value) -> None:
+    """End the record of an attempt."""
     facts: dict[str, Value] = {
-        "at": time.time(),
-        "exit_code": ended.code,
-        "signal": ended.signal,
-        "cause": _cause(ended, allocation),
-    }
+        "at": time.time(), "exit_code": ended.code, "signal": ended.signal, "cause": cause, **more
+    }  # fmt: skip
     events.add(run.record(shard, number), "end", facts)
-    return ended
 
 
-def _next_attempt(run: RunDir, shard: int) -> tuple[int, int]:
+def next_attempt(run: RunDir, shard: int) -> tuple[int, int]:
     """The first attempt number that has no record yet, and its record, created by nobody but this process."""
     number = 0
     while True:
@@ -123,10 +136,18 @@ def _next_attempt(run: RunDir, shard: int) -> tuple[int, int]:
                 os.makedirs(os.path.dirname(missing), 0o700, exist_ok=True)
 
 
-def _run(
-    plan: Plan, run: RunDir, allocation: Allocation, shard: int, number: int, lifeline: int | None
+def carry_out(
+    plan: Plan,
+    run: RunDir,
+    allocation: Allocation,
+    shard: int,
+    number: int,
+    lifeline: int | None,
+    crew: program.Crew | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> program.Ended:
-    role = plan.role
+    """Run the job of `shard`, as part of `crew` where it has one, with the variables `more`; how it ended."""
+    role = plan.job
     who = dialects.Who(
         run_id=plan.run_id,
         run_dir=run.path,
@@ -137,18 +158,28 @@ def _run(
         sharded=plan.sharded,
         attempt=number,
     )
-    own = dialects.variables(who, allocation, workspace=role.cwd)
+    own = {**dialects.variables(who, allocation, workspace=role.cwd), **(more or {})}
     given = dialects.for_program(dialects.passed_on(os.environ, plan.export), own, role.env, expand=role.expand)
-    command = [dialects.expanded(word, given) for word in role.command] if role.expand else role.command
+    command = [dialects.expanded(word, given) for word in role.command] if role.expand else list(role.command)
+    if role.tasks > 1:
+        from hpcrun.node.steps import ranks, without_shape
+
+        command, given = ranks(role, plan, command), without_shape(given)
     out = _log(run.log(shard, number, "out" if plan.separate_stderr else "log"))
     err = _log(run.log(shard, number, "err")) if plan.separate_stderr else out
     try:
         child = program.start(command, given, role.cwd, out, err)
     except OSError as error:
-        return _not_started(error, command[0], role.cwd, err)
-    insist = allocation.cluster == "local"
+        program.not_started(error, command[0], role.cwd, err)
+        return program.Ended(program.start_code(role.cwd) << 8)
     return program.supervise(
-        child, timeout=plan.timeout, grace=plan.grace, insist=insist, lifeline=lifeline, marker=run.cancelled
+        child,
+        timeout=plan.timeout,
+        grace=plan.grace,
+        insist=allocation.cluster == "local",
+        lifeline=lifeline,
+        marker=run.cancelled,
+        crew=crew,
     )
 
 
@@ -156,19 +187,18 @@ def _log(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def _not_started(error: OSError, name: str, cwd: str, err: int) -> program.Ended:
-    in_cwd = not os.path.isdir(cwd) or not os.access(cwd, os.X_OK)
-    what = f"enter the working directory {cwd!r}" if in_cwd else f"start {name!r}"
-    os.write(err, f"hpcrun: cannot {what}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
-    return program.Ended((_CANNOT_ENTER if in_cwd else _CANNOT_START) << 8)
-
-
-def _cause(ended: program.Ended, allocation: Allocation) -> Cause | None:
+def cause_of(ended: program.Ended, allocation: Allocation) -> Cause | None:
+    """Why an attempt that ended so was no success; None where it was."""
     if ended.why is None:
         return None if ended.code == 0 else "failed"
     if ended.why == "told":
-        return _told_by_slurm() if allocation.cluster == "slurm" else "cancelled"
+        return told_by(allocation)
     return "timed_out" if ended.why == "timed_out" else "lost"
+
+
+def told_by(allocation: Allocation) -> Cause:
+    """What a signal from outside that asks for an end means here."""
+    return _told_by_slurm() if allocation.cluster == "slurm" else "cancelled"
 
 
 def _told_by_slurm() -> Cause:
@@ -180,7 +210,7 @@ def _told_by_slurm() -> Cause:
     return next((cause for words, cause in _WITNESSES if words in said), "cancelled")
 
 
-def _drop_empty_output(run: RunDir) -> None:
+def drop_empty_output(run: RunDir) -> None:
     """Remove what Slurm wrote for this element when it wrote nothing, as it does nearly always."""
     path = os.readlink("/proc/self/fd/1") if os.path.islink("/proc/self/fd/1") else ""
     if os.path.dirname(path) == os.path.realpath(run.slurm) and os.fstat(1).st_size == 0:

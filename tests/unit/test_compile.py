@@ -85,8 +85,8 @@ def test_never_more_at_once(data: st.DataObject) -> None:
 
 
 def directives(made: Plan) -> dict[str, str | None]:
-    assert len(dict(made.directives)) == len(made.directives)
-    return dict(made.directives)
+    assert len(dict(made.components[0])) == len(made.components[0])
+    return dict(made.components[0])
 
 
 ALWAYS = {"job-name": "train", "open-mode": "append", "comment": "hpcrun:abc", "export": "ALL", "requeue": None}
@@ -152,7 +152,7 @@ def test_dependency() -> None:
 def test_export(text: str | None, names: tuple[str, ...] | None, settings_: dict[str, str]) -> None:
     """--export is read as sbatch reads it, and never reaches sbatch other than as ALL."""
     made = plan(export=text)
-    assert (made.export, made.role.env, directives(made)["export"]) == (names, settings_, "ALL")
+    assert (made.export, made.job.env, directives(made)["export"]) == (names, settings_, "ALL")
 
 
 @pytest.mark.parametrize(
@@ -170,19 +170,19 @@ def test_default_name(command: list[str], name: str) -> None:
 def test_script() -> None:
     """A script is bash's, called by the run's name, and its $(…) is bash's own."""
     made = plan(script="echo $(date)", name="n")
-    assert (made.role.command, made.role.expand) == (("bash", "-c", "echo $(date)", "n"), False)
+    assert (made.job.command, made.job.expand) == (("bash", "-c", "echo $(date)", "n"), False)
 
 
 def test_role() -> None:
     """Command and arguments in a row, the spec's variables over --export's, the directory from where one stands."""
-    role = plan(args=["x"], env={"A": "2"}, export="A=1,B=1", working_dir="../w").role
+    role = plan(args=["x"], env={"A": "2"}, export="A=1,B=1", working_dir="../w").job
     assert (role.command, role.env, role.cwd) == (("train", "--fast", "x"), {"A": "2", "B": "1"}, "/w")
     assert role.expand
 
 
 def test_typed_command() -> None:
     """What was typed on a command line has been through a shell and is not expanded again."""
-    assert not plan(asked=dataclasses.replace(ASKED, typed=True)).role.expand
+    assert not plan(asked=dataclasses.replace(ASKED, typed=True)).job.expand
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_local_prologue() -> None:
     """Without a batch script the prologue runs before the program, whose words are not touched."""
     fields = {"command": ["printf", "[%s]", "a b", ""]}
     made = plan(fields, prologue="set -- x; echo before", limits=local(), asked=LOCAL)
-    done = subprocess.run(made.role.command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(made.job.command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "before\n[a b][]"
 
 

@@ -19,7 +19,12 @@ HPCRUN = {
 
 
 def of(
-    *, shard: int = 3, shards: int = 8, sharded: bool = True, components: tuple[tuple[str, ...], ...] = (("n1",),)
+    *,
+    shard: int = 3,
+    shards: int = 8,
+    sharded: bool = True,
+    components: tuple[tuple[str, ...], ...] = (("n1",),),
+    workers: tuple[str, ...] = (),
 ) -> dict[str, str]:
     who = environ.Who(
         run_id="abc",
@@ -31,7 +36,9 @@ def of(
         sharded=sharded,
         attempt=2,
     )
-    where = Allocation(cluster="slurm", job="12", raw_job="15", task=shard, node="n1", components=components)
+    where = Allocation(
+        cluster="slurm", job="12", raw_job="15", task=shard, node="n1", components=components, workers=workers
+    )  # fmt: skip
     return environ.variables(who, where, workspace="/work")
 
 
@@ -72,14 +79,14 @@ def test_one_shard_is_sharded() -> None:
 
 
 def test_het_allocation() -> None:
-    """The nodes of every component but the first are Tyger's workers, in order, repeats kept."""
-    found = of(components=(("n1",), ("w10", "w2"), ("w2",)))
+    """The node of every task of every component but the first is a worker of Tyger's, in order, repeats kept."""
+    found = of(components=(("n1",), ("w10", "w2")), workers=("w10", "w2", "w2"))
     assert json.loads(found["TYGER_WORKER_NODES"]) == ["w10", "w2", "w2"]
 
 
 def test_all_are_reserved() -> None:
     """Every variable that hpcrun sets is one that a spec cannot set."""
-    for name in of(components=(("n1",), ("w",))):
+    for name in of(components=(("n1",), ("w",)), workers=("w",)):
         assert name.startswith(environ.RESERVED_PREFIXES) or name in environ.RESERVED_NAMES
 
 

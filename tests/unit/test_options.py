@@ -27,7 +27,7 @@ def compiled(*words: str) -> dict[str, Any]:
 
 
 def program(*words: str) -> list[str]:
-    found: list[str] = compiled(*words)["role"]["command"]
+    found: list[str] = compiled(*words)["job"]["command"]
     return found
 
 
@@ -61,7 +61,7 @@ def test_options_end_at_the_program() -> None:
 def test_options_of_sbatch(words: list[str], option: str, value: str | None) -> None:
     """sbatch's own options go through as they are, and the program behind them is the program."""
     made = compiled(*words, "prog")
-    assert (dict(made["directives"])[option], made["role"]["command"]) == (value, ["prog"])
+    assert (dict(made["components"][0])[option], made["job"]["command"]) == (value, ["prog"])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_env(monkeypatch: pytest.MonkeyPatch) -> None:
     """-e NAME=VALUE sets, -e NAME takes from here; the last one wins."""
     monkeypatch.setenv("TAKEN", "here")
     made = compiled("-e", "A=1", "-e", "TAKEN", "--env", "A=x=y", "-e", "EMPTY=", "prog")
-    assert made["role"]["env"] == {"A": "x=y", "TAKEN": "here", "EMPTY": ""}
+    assert made["job"]["env"] == {"A": "x=y", "TAKEN": "here", "EMPTY": ""}
 
 
 def test_spec_file(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_spec_file(tmp_path: Path) -> None:
     for name in ("s.yaml", "s.yml"):
         (tmp_path / name).write_text("command: [prog, $(A)]\nparallelism: 4\nmem: 100M\nenv: {A: x, B: y}\n")
         made = compiled("-N", "2", "--mem", "50M", "-e", "B=z", name)
-        assert (made["shards"], made["role"]["memory"], made["role"]["env"]) == (2, 50, {"A": "x", "B": "z"})
-        assert (made["role"]["command"], made["role"]["expand"]) == (["prog", "$(A)"], True)
+        assert (made["shards"], made["job"]["memory"], made["job"]["env"]) == (2, 50, {"A": "x", "B": "z"})
+        assert (made["job"]["command"], made["job"]["expand"]) == (["prog", "$(A)"], True)
 
 
 def test_a_program_called_like_a_spec(tmp_path: Path) -> None:
@@ -96,14 +96,14 @@ def test_a_program_called_like_a_spec(tmp_path: Path) -> None:
 
 def test_typed_words_are_not_expanded() -> None:
     """$(VAR) in a typed command stays: the shell that it was typed in has had its turn."""
-    assert not compiled("prog", "$(HOME)")["role"]["expand"]
+    assert not compiled("prog", "$(HOME)")["job"]["expand"]
 
 
 def test_settings_below_options(tmp_path: Path) -> None:
     """A default of the settings holds until spec, --set or an option says otherwise, also in another spelling."""
     (tmp_path / "hpcrun.toml").write_text('[defaults]\nmem = "100M"\nparallelism = 2\n')
-    assert compiled("prog")["role"]["memory"] == 100
-    assert compiled("--set", "spec.memory=60", "prog")["role"]["memory"] == 60
+    assert compiled("prog")["job"]["memory"] == 100
+    assert compiled("--set", "spec.memory=60", "prog")["job"]["memory"] == 60
     assert compiled("--mem", "50M", "-N", "3", "prog")["shards"] == 3
 
 
@@ -112,3 +112,101 @@ def test_compile_writes_nothing(tmp_path: Path) -> None:
     compiled("-N", "3", "prog")
     assert CliRunner().invoke(main, ["run", "--dry-run", "prog"]).exit_code == 0
     assert not (tmp_path / "runs-home").exists()
+
+
+def create(name: str, text: str) -> None:
+    """A version of the codespec `name`."""
+    Path("c.yaml").write_text(text)
+    done = CliRunner().invoke(main, ["codespec", "create", name, "-f", "c.yaml"], prog_name="hpcrun")
+    assert done.exit_code == 0, done.output
+
+
+SERVE = "kind: worker\ncommand: [serve, {}]\nendpoints: {{rpc: auto}}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "reference"),
+    [
+        (["--codespec", "train"], "train/versions/2"),
+        (["--codespec=train", "--version", "1"], "train/versions/1"),
+        (["--codespec", "train/versions/1"], "train/versions/1"),
+        (["--set", "spec.codespec=train"], "train/versions/2"),
+    ],
+)
+def test_codespec(words: list[str], reference: str) -> None:
+    """The job's codespec by name, the latest or a version; its command is expanded, for no shell has seen it."""
+    for n in (1, 2):
+        create("train", f"command: [train, $(A), {n}]\nenv: {{A: x}}\n")
+    job = compiled(*words)["job"]
+    assert (job["codespec"], job["command"], job["expand"]) == (reference, ["train", "$(A)", reference[-1]], True)
+
+
+def test_options_over_a_codespec() -> None:
+    """What the command line says beside a codespec is laid over it."""
+    create("train", "command: [train]\nmem: 1G\nenv: {A: x, B: y}\n")
+    job = compiled("--codespec", "train", "--mem", "2G", "-e", "B=z")["job"]
+    assert (job["memory"], job["env"], job["command"]) == (2048, {"A": "x", "B": "z"}, ["train"])
+
+
+def test_workers() -> None:
+    """A command with workers by name: which, which version, how many and where."""
+    Path("hpcrun.toml").write_text("[node_pools.fast]\npartition = 'f'\n")
+    for n in (1, 2):
+        create("serve", SERVE.format(n))
+    words = ["--worker-codespec", "serve", "--worker-version", "1", "--worker-replicas", "3"]
+    made = compiled(*words, "--worker-node-pool", "fast", "--start-timeout", "1m", "prog")
+    worker = made["worker"]
+    assert (worker["codespec"], worker["command"], worker["replicas"]) == ("serve/versions/1", ["serve", "1"], 3)
+    assert (made["job"]["command"], made["start_timeout"]) == (["prog"], 60.0)
+    assert compiled("--worker-codespec", "serve", "prog")["worker"]["codespec"] == "serve/versions/2"
+
+
+@pytest.mark.parametrize(
+    "words", [["--worker-replicas", "4"], ["--set", "worker.replicas=4"], ["--set", "spec.worker.replicas=4"]]
+)
+@pytest.mark.parametrize(
+    "worker",
+    ["{codespec: serve, replicas: 2}", "{command: [serve, 1], replicas: 2}", "{codespec: {command: [serve, 1]}}"],
+)
+def test_one_field_of_the_workers(words: list[str], worker: str) -> None:
+    """An option changes its one field of the workers that a spec file has, whatever way they are written."""
+    create("serve", SERVE.format(1))
+    Path("s.yaml").write_text(f"command: [prog]\nworker: {worker}\n")
+    found = compiled(*words, "s.yaml")["worker"]
+    assert (found["command"], found["replicas"]) == (["serve", "1"], 4)
+
+
+def test_another_codespec_than_the_file_has() -> None:
+    """A codespec of the command line takes the place of the file's, one that stands there inline too."""
+    create("serve", SERVE.format(1))
+    create("train", "command: [train]\n")
+    Path("s.yaml").write_text("codespec: {command: [x]}\nworker: {command: [x], replicas: 2}\n")
+    made = compiled("--codespec", "train", "--worker-codespec", "serve", "s.yaml")
+    assert (made["job"]["codespec"], made["worker"]["codespec"]) == ("train/versions/1", "serve/versions/1")
+    assert made["worker"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("words", [["--ntasks", "4"], ["--tasks=4"], ["--set", "spec.ntasks=4"]])
+def test_parallel_programs(words: list[str]) -> None:
+    """Nodes, tasks and mpi are fields of the spec now, no options of sbatch's that pass through."""
+    job = compiled("--nodes", "1", "--mpi", "pmi2", *words, "prog")["job"]
+    assert (job["nodes"], job["tasks"], job["mpi"], job["command"]) == (1, 4, "pmi2", ["prog"])
+
+
+def test_gang() -> None:
+    """--gang starts all shards together; --no-gang takes back what the file says; without either the file holds."""
+    Path("s.yaml").write_text("command: [prog]\nshards: 2\ngang: true\n")
+    assert [compiled(*words, "s.yaml")["gang"] for words in ([], ["--gang"], ["--no-gang"])] == [True, True, False]
+    assert compiled("--gang", "-N", "2", "prog")["shape"] == "gang"
+
+
+def test_containers() -> None:
+    """--image and --mount, which may stand more than once, take the place of the file's."""
+    template = '["box", "{mounts}", "{image}"]'
+    Path("hpcrun.toml").write_text(
+        f'[containers]\nruntime = "command"\ncommand = {template}\nmount = ["-v", "{{source}}:{{target}}:{{mode}}"]\n'
+    )
+    Path("s.yaml").write_text("command: [prog]\nimage: old\nmounts: [/old]\n")
+    command = compiled("--image", "img:1", "--mount", "/a", "--mount=/b:/c:ro", "s.yaml")["job"]["command"]
+    assert [word for word in ("/a:/a:rw", "/b:/c:ro", "img:1", "prog") if word not in command] == []
+    assert not [word for word in command if "old" in word]

@@ -27,12 +27,12 @@ ANY_TEXT = st.text(st.characters() | st.sampled_from([chr(0xDC00 + byte) for byt
 def test_round_trip(words: list[str], env: dict[str, str], name: str, export: list[str] | None) -> None:
     """Whatever text a plan holds, newlines and lone surrogates too, it comes back from JSON as it was."""
     made = plan(shards=3, max_parallel=1, sbatch={"hold": True})
-    role = dataclasses.replace(made.role, command=tuple(words), env=env)
-    made = dataclasses.replace(made, name=name, role=role, export=None if export is None else tuple(export))
+    role = dataclasses.replace(made.job, command=tuple(words), env=env)
+    made = dataclasses.replace(made, name=name, job=role, export=None if export is None else tuple(export))
     assert plans.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-@pytest.mark.parametrize("number", [0, 2, None, "1"])
+@pytest.mark.parametrize("number", [0, 1, None, "2"])
 def test_another_format(tmp_path: Path, number: object) -> None:
     """A plan of another format is refused by its number, and with the path."""
     path = tmp_path / "plan.json"
@@ -40,12 +40,12 @@ def test_another_format(tmp_path: Path, number: object) -> None:
     with pytest.raises(RunFolderError) as caught:
         plans.read(str(path))
     assert str(caught.value) == (
-        f"{path}: not a plan this hpcrun can use: found plan format {number!r}, this hpcrun reads format 1"
+        f"{path}: not a plan this hpcrun can use: found plan format {number!r}, this hpcrun reads format 2"
     )
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "3", '"x"', '{"format": 1}', '{"format": 1, "export": null}', "\udcff"]
+    "text", ["", "{", "[]", "null", "3", '"x"', '{"format": 2}', '{"format": 2, "export": null}', "\udcff"]
 )
 def test_garbled(tmp_path: Path, text: str) -> None:
     """A file that is no plan is said by its path, not by a traceback."""

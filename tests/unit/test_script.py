@@ -93,7 +93,7 @@ def test_hostile_words(tmp_path: Path, text: str) -> None:
     run = tmp_path / text / "runs" / "abc"
     run.mkdir(parents=True)
     made = plan(name=text, sbatch={"comment": text, "constraint": text}, shards=3)
-    made = dataclasses.replace(made, directives=(*made.directives, ("account", text)))
+    made = dataclasses.replace(made, components=((*made.components[0], ("account", text)),))
     rendered = render(made, str(run))
     found = split(rendered)
     assert (found["job-name"], found["comment"], found["constraint"]) == (text, f"{text} hpcrun:abc", text)

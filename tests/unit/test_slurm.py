@@ -46,7 +46,7 @@ def test_limits(parameters: str, largest: int) -> None:
     """The largest array is MaxArraySize, or max_array_tasks where that is lower."""
     shell = Shell(CONFIG.format(parameters))
     assert shell.slurm().limits() == Limits(max_array=largest, accounting=True, version="24.11.1")
-    assert shell.asked == [("scontrol", "show", "config")]
+    assert shell.asked[0] == ("scontrol", "show", "config")
 
 
 def test_no_accounting() -> None:
@@ -72,7 +72,7 @@ def test_queue() -> None:
 
 
 def test_accounting() -> None:
-    """sacct's rows: elements, folded pending ones, plain jobs; steps and het components are passed over."""
+    """sacct's rows: elements, folded pending ones, plain jobs, leaders; steps and a leader's workers are passed over."""
     shell = Shell(
         "12_3|COMPLETED|0:0|n1\n12_[4-6%2]|PENDING|0:0|None assigned\n13|CANCELLED by 0|0:15|n2\n"
         "13.batch|CANCELLED|0:15|n2\n14+1|FAILED|1:0|n3\n14+0|FAILED|1:0|n3\n15_0|FAILED|3:0|n4\n"
@@ -81,6 +81,7 @@ def test_accounting() -> None:
         AccountingRow("12", (3,), "COMPLETED", 0, 0, "n1"),
         AccountingRow("12", (4, 5, 6), "PENDING", 0, 0, "None assigned"),
         AccountingRow("13", None, "CANCELLED by 0", 0, 15, "n2"),
+        AccountingRow("14", None, "FAILED", 1, 0, "n3"),
         AccountingRow("15", (0,), "FAILED", 3, 0, "n4"),
     ]
     assert "--jobs=12,13" in shell.asked[0]

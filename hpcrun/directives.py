@@ -1,0 +1,140 @@
+"""sbatch's options for each component of a run's job. Pure.
+
+Component 0 is the job: the batch script, its output and the run's own options belong to it. What a user gives by
+sbatch's own names comes last and wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from hpcrun.config import Config, NodePool
+from hpcrun.plan import Role
+from hpcrun.spec import RunSpec
+from hpcrun.topology import Shape
+
+TIME_MARGIN = 60
+"""Seconds between the end of a shard's own timeout and Slurm's limit, so that the record is written first."""
+
+Options = dict[str, str | None]
+
+_FOR_ALL = ("time", "partition", "account", "qos", "constraint", "reservation", "exclude", "begin", "deadline", "nice")
+"""Options of the user's that hold for the workers' component too: where and when, not how much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the components are to be."""
+
+    shape: Shape
+    job: Role
+    worker: Role | None
+    pool: NodePool
+    worker_pool: NodePool
+    sized: bool
+    """Whether the job's CPUs were asked for."""
+    start_timeout: float
+
+
+def components(
+    spec: RunSpec, config: Config, asked: Asked, name: str, run_id: str
+) -> tuple[tuple[tuple[str, str | None], ...], ...]:
+    """The options of each component: of the job, and of the workers where these are a component of their own."""
+    comment = f"{spec.sbatch['comment']} " if spec.sbatch.get("comment") else ""
+    options: Options = {
+        "job-name": _one_line(name),
+        "open-mode": "append",
+        "comment": f"{comment}hpcrun:{run_id}",
+        "export": "ALL",
+        "requeue": None,
+    }
+    options.update(_of_pool(asked.pool))
+    options.update(_amounts(spec, asked))
+    if spec.timeout is not None:
+        starting = asked.start_timeout if asked.worker or spec.gang else 0.0
+        options["time"] = str(math.ceil((spec.timeout + starting + config.grace + TIME_MARGIN) / 60))
+    if "no-requeue" in spec.sbatch:
+        del options["requeue"]
+    given = {option: value for option, value in spec.sbatch.items() if option not in ("comment", "dependency")}
+    first = {**options, **given}
+    if asked.shape.name != "het" or asked.worker is None:
+        return (tuple(first.items()),)
+    return tuple(first.items()), tuple(_second(spec, asked, asked.worker, first).items())
+
+
+def _of_pool(pool: NodePool) -> Options:
+    return {field: value for field, value in pool.model_dump().items() if value is not None}
+
+
+def _amounts(spec: RunSpec, asked: Asked) -> Options:
+    """How much the first component gets."""
+    shards, job, worker = spec.shards or 1, asked.job, asked.worker
+    if asked.shape.name == "flat" and worker is not None:
+        return _slots(job, worker, (shards if spec.gang else 1) * (1 + worker.replicas))
+    if asked.shape.name == "gang" or (asked.shape.name == "het" and spec.gang and shards > 1):
+        return {"ntasks": str(shards), **_process(job, cpus=asked.sized)}
+    if job.tasks > 1 or job.nodes:
+        nodes: Options = {"nodes": str(job.nodes)} if job.nodes else {}
+        return {**nodes, "ntasks": str(job.tasks), **_process(job, cpus=asked.sized)}
+    found: Options = {}
+    if asked.sized:
+        found["cpus-per-task"] = str(job.cpus)
+    if job.memory:
+        found["mem-per-cpu"] = _mem_per_cpu(job)
+    if job.gpus:
+        found["gpus"] = _gpus(job)
+    return found
+
+
+def _slots(job: Role, worker: Role, count: int) -> Options:
+    """One allocation for job and workers: `count` equal slots, each as large as the larger of both needs it."""
+    larger = dataclasses.replace(
+        job,
+        cpus=max(job.cpus, worker.cpus),
+        memory=max(job.memory or 0, worker.memory or 0) or None,
+        gpus=max(job.gpus, worker.gpus),
+        gpu_type=worker.gpu_type or job.gpu_type,
+    )
+    found = {"ntasks": str(count), **_process(larger, cpus=True)}
+    # Ports that are fixed want a node for each worker, and nobody else's workers on it.
+    return {**found, "ntasks-per-node": "1", "exclusive": None} if any(worker.endpoints.values()) else found
+
+
+def _second(spec: RunSpec, asked: Asked, worker: Role, first: Options) -> Options:
+    """The workers' component."""
+    count = worker.replicas * ((spec.shards or 1) if spec.gang else 1)
+    shared = ("job-name", "comment", "requeue", "time")
+    found: Options = {name: first[name] for name in shared if name in first}
+    found.update({name: value for name, value in spec.sbatch.items() if name in _FOR_ALL})
+    found.update(_of_pool(asked.worker_pool))
+    found["ntasks"] = str(count)
+    found.update(_process(worker, cpus=True))
+    if any(worker.endpoints.values()):
+        found["ntasks-per-node"] = "1"
+        if (spec.shards or 1) > 1 and not spec.gang:
+            found["exclusive"] = None  # or the workers of two shards would meet on a node, and on the port
+    return found
+
+
+def _process(role: Role, *, cpus: bool) -> Options:
+    """What each task of a component gets."""
+    found: Options = {"cpus-per-task": str(role.cpus)} if cpus else {}
+    if role.memory:
+        found["mem-per-cpu"] = _mem_per_cpu(role)
+    if role.gpus:
+        found["gpus-per-task"] = _gpus(role)
+    return found
+
+
+def _mem_per_cpu(role: Role) -> str:
+    return f"{math.ceil((role.memory or 0) / role.cpus)}M"
+
+
+def _gpus(role: Role) -> str:
+    return f"{role.gpu_type}:{role.gpus}" if role.gpu_type else str(role.gpus)
+
+
+def _one_line(name: str) -> str:
+    """A name that Slurm can hold; the run itself keeps the true one."""
+    return "".join(char if char.isprintable() else "?" for char in name)[:200] or "run"

@@ -1,0 +1,268 @@
+"""A gang: processes that start together or not at all, and end together, around one supervisor.
+
+The supervisor starts an agent for each worker (and, in a gang of several shards, for each shard), waits until all are
+there and every worker is ready, starts the job, and ends everything when the job has ended or anything of it is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+
+from hpcrun import environ as dialects
+from hpcrun.node import program
+from hpcrun.node.hub import Hub, Seat, Trouble
+from hpcrun.node.steps import Steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
+
+    from hpcrun.allocation import Allocation
+    from hpcrun.plan import Plan, Role
+    from hpcrun.rundir import RunDir
+else:
+    import _signal as signal
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_HERE = "127.0.0.1"
+_AFTER_GRACE = 5.0
+"""Seconds beyond the grace in which everybody must have gone."""
+_NAMED = 3
+"""How many of the processes that are late a message names."""
+_TAIL = 5
+
+
+class Gang:
+    """The gang of one attempt of `shards`: one shard with its workers, or all shards of a gang."""
+
+    def __init__(
+        self, plan: Plan, run: RunDir, allocation: Allocation, shards: range, attempt: int, lifeline: int | None
+    ) -> None:
+        self._plan, self._run, self._allocation, self._lifeline = plan, run, allocation, lifeline
+        self._shards, self._attempt = shards, attempt
+        self._local = plan.cluster == "local"
+        replicas = plan.worker.replicas if plan.worker else 0
+        seats = [Seat("worker", shard, replica) for shard in shards for replica in range(replicas)]
+        if len(shards) > 1:
+            seats += [Seat("job", shard, 0) for shard in shards]
+        self.hub = Hub(
+            seats, plan.lost_after, alone=len(shards) == 1, fail_fast=plan.fail_fast, host=_HERE if self._local else ""
+        )
+        self._meeting = run.rendezvous(shards.start, attempt)
+        self._steps = Steps(plan, run, allocation, self._meeting)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if self._local and plan.devices else ""
+        self._devices = visible.split(",") if visible else []
+
+    # What program.supervise asks of a crew.
+
+    def due(self) -> float:
+        """When the next turn is to be."""
+        return self.hub.due()
+
+    def turn(self) -> None:
+        """Hear everybody, and let the workers that have come start. Raises Interrupted when the gang is to end."""
+        self._reap()
+        self.hub.turn()
+        for seat in self.hub.of("worker"):
+            if seat.state == "here":
+                seat.state = "starting"
+                self.hub.tell(seat, do="start", job=self._allocation.job, **self._gpus(seat))
+        if self._lifeline is not None and _is_closed(self._lifeline):
+            raise program.Interrupted("abandoned")
+
+    def passed_on(self, number: int) -> None:
+        """Let the workers, and the shards that have agents, have a signal that came from outside."""
+        if number not in _ENDING:
+            self.hub.tell_all(do="signal", number=number)
+
+    def farewell(self) -> tuple[int, bytes]:
+        """Nobody is told: closed connections say enough."""
+        return -1, b""
+
+    # From the start to the end.
+
+    def assemble(self) -> program.Ended | None:
+        """Start everybody and wait until all are ready: None then, else how the attempt has ended.
+
+        Raises Trouble when somebody is lost on the way or the time is up.
+        """
+        self._announce()
+        try:
+            if self._plan.worker is not None:
+                self._steps.start(self._plan.worker, self._plan.worker.replicas * len(self._shards))
+            if len(self._shards) > 1:
+                self._steps.start(self._plan.job, len(self._shards))
+        except OSError as error:
+            raise Trouble(f"cannot start {error.filename or 'srun'}: {error.strerror}", "launch_failed") from error
+        until = time.monotonic() + self._plan.start_timeout
+        while not self._ready():
+            number, stop = program.next_signal(until, self)
+            if stop is not None:
+                return self._stopped(stop)
+            if number in _ENDING:
+                return program.Ended(number or 0, "told")
+            if number is None and not self._ready():
+                raise self._late()
+        return None
+
+    def environ(self, shard: int) -> dict[str, str]:
+        """What the job of `shard` learns of its workers, also in the file that HPCRUN_WORKERS_FILE names."""
+        mine = [seat for seat in self.hub.of("worker") if seat.shard == shard]
+        if not mine or self._plan.worker is None:
+            return {}
+        nodes = [seat.node for seat in mine]
+        ports = {name: [seat.ports[name] for seat in mine] for name in self._plan.worker.endpoints}
+        path = self._run.workers(shard, self._attempt)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump([{"node": seat.node, "endpoints": seat.ports} for seat in mine], file)
+        return {**dialects.workers(nodes, ports), "HPCRUN_WORKERS_FILE": path}
+
+    def nodes_of(self, role: str, shard: int) -> list[str]:
+        """The node of each process of a role that belongs to `shard`, in order."""
+        return [seat.node for seat in self.hub.of(role) if seat.shard == shard]
+
+    def release(self) -> program.Ended | None:
+        """Let all shards of the gang start, and wait until each has ended; their seats say how.
+
+        The reason where the gang was told to end before. Raises Trouble when one fails or is lost.
+        """
+        jobs = self.hub.of("job")
+        nodes, port = [seat.node for seat in jobs], jobs[0].hello["port"]
+        for seat in jobs:
+            self.hub.tell(
+                seat, do="start", job=self._allocation.job, peers=nodes, port=port, environ=self.environ(seat.shard),
+                **self._gpus(seat),
+            )  # fmt: skip
+        while any(seat.state not in ("ended", "lost") for seat in jobs):
+            number, stop = program.next_signal(None, self)
+            if stop is not None:
+                return self._stopped(stop)
+            if number in _ENDING:
+                return program.Ended(number or 0, "told")
+            if number not in (None, signal.SIGCHLD, signal.SIGIO):
+                self.passed_on(int(number))
+        return None
+
+    def disband(self) -> None:
+        """End every process of the gang that still runs; nobody is left when this returns, on nodes that answer."""
+        self.hub.stopping = True
+        self.hub.tell_all(do="stop")
+        self._wait(lambda: all(seat.state in ("ended", "lost", "absent") or _hung_up(seat) for seat in self._seats()),
+                   self._plan.grace + _AFTER_GRACE)  # fmt: skip
+        self.hub.close()
+        self._wait(lambda: not self._steps.processes, _AFTER_GRACE)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in self._steps.processes:
+                os.killpg(process, number)
+            self._wait(lambda: not self._steps.processes, _AFTER_GRACE)
+        try:
+            os.unlink(self._meeting)
+        except FileNotFoundError:
+            pass
+
+    def _seats(self) -> Sequence[Seat]:
+        return list(self.hub.seats.values())
+
+    def _wait(self, done: _Condition, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not done() and time.monotonic() < until:
+            program.next_signal(min(until, time.monotonic() + 0.2), None if self.hub.closed else self)
+            self._reap()
+
+    def _announce(self) -> None:
+        """Write where the supervisor is and how one proves to belong to it, for this user's eyes only."""
+        hosts = [_HERE] if self._local else list(dict.fromkeys((self._allocation.node, os.uname().nodename)))
+        text = json.dumps(
+            {"hosts": hosts, "port": self.hub.port, "secret": self.hub.secret, "first": self._shards.start,
+             "attempt": self._attempt}
+        )  # fmt: skip
+        os.makedirs(os.path.dirname(self._meeting), 0o700, exist_ok=True)
+        descriptor = os.open(f"{self._meeting}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(f"{self._meeting}.new", self._meeting)
+
+    def _ready(self) -> bool:
+        return all(seat.state == ("ready" if seat.role == "worker" else "here") for seat in self._seats())
+
+    def _stopped(self, why: str) -> program.Ended:
+        if self.hub.trouble is not None:
+            raise self.hub.trouble
+        return program.Ended(signal.SIGTERM, why)
+
+    def _reap(self) -> None:
+        """Take note of steps that have ended. Raises Trouble where processes they were to start have not come."""
+        for process, (role, first, count) in list(self._steps.processes.items()):
+            found, status = os.waitpid(process, os.WNOHANG)
+            if not found:
+                continue
+            del self._steps.processes[process]
+            missing = [seat for seat in self.hub.of(role)[first : first + count] if seat.state == "absent"]
+            if missing and not self.hub.stopping:
+                what = "agent" if self._local else "srun"
+                ended = program.Ended(status)
+                how = f"was killed by signal {ended.signal}" if ended.signal else f"exited with code {ended.code}"
+                alone = len(self._shards) == 1
+                text = f"{missing[0].called(alone)} was not started: its {what} {how}; Slurm's own output says why"
+                raise Trouble(text, "launch_failed", missing[0])
+
+    def _late(self) -> Trouble:
+        """What to say when the start has taken too long: who, where, what was tried."""
+        alone = len(self._shards) == 1
+        late = [seat for seat in self._seats() if seat.state not in ("ready", "ended") and seat.role == "worker"]
+        late = late or [seat for seat in self._seats() if seat.state == "absent"]
+        said = [f"{seat.called(alone)}: {seat.tried or _NOT_YET[seat.state]}" for seat in late[:_NAMED]]
+        more = f"; and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
+        text = f"not ready within {self._plan.start_timeout:g} s: {'; '.join(said)}{more}"
+        return Trouble(text, "failed", late[0] if late else None)
+
+    def _gpus(self, seat: Seat) -> dict[str, str]:
+        role = self._plan.worker if seat.role == "worker" else self._plan.job
+        return {} if role is None else self.devices(role)
+
+    def devices(self, role: Role) -> dict[str, str]:
+        """The GPUs of the next process of `role`, where no resource manager hands them out."""
+        if not self._local or not self._plan.devices:
+            return {}
+        count = role.gpus * role.tasks
+        mine, self._devices = self._devices[:count], self._devices[count:]
+        return {"devices": ",".join(mine)}
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Condition = Callable[[], bool]
+
+_NOT_YET = {
+    "absent": "its process has not come up",
+    "here": "it was not told to start",
+    "starting": "it has started and is not ready",
+    "listening": "it has not been reached",
+    "lost": "it is lost",
+}
+
+
+def _hung_up(seat: Seat) -> bool:
+    return seat.wire is None or seat.wire.closed
+
+
+def _is_closed(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
+
+
+def tail(path: str) -> list[str]:
+    """The last lines of a log, for a message; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            return file.read().decode("utf-8", "replace").splitlines()[-_TAIL:]
+    except OSError:
+        return []

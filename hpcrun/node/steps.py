@@ -1,0 +1,123 @@
+"""Starting the processes of a gang on their nodes: by srun inside a Slurm allocation, as plain processes locally."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hpcrun.allocation import Allocation
+    from hpcrun.plan import Plan, Role
+    from hpcrun.rundir import RunDir
+
+_SHAPING = (
+    "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES", "SLURM_CPUS_PER_TASK", "SLURM_TRES_PER_TASK",
+    "SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_MEM_PER_GPU", "SLURM_GPUS", "SLURM_GPUS_PER_TASK",
+    "SLURM_GPUS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_DISTRIBUTION", "SLURM_EXACT", "SLURM_OVERLAP",
+    "SLURM_WHOLE", "SLURM_HINT", "SLURM_GRES", "SLURM_STEP_GRES", "SLURM_MPI_TYPE", "SLURM_OUTPUT",
+)  # fmt: skip
+"""What srun would take from the batch script's environment (its manual, INPUT ENVIRONMENT VARIABLES): every step here
+says all of it itself."""
+
+
+class Steps:
+    """Starts agents for one attempt; `processes` has the process ids of what it started, with the seats they carry."""
+
+    def __init__(self, plan: Plan, run: RunDir, allocation: Allocation, meeting: str) -> None:
+        self._plan, self._run, self._allocation, self._meeting = plan, run, allocation, meeting
+        self.processes: dict[int, tuple[str, int, int]] = {}
+
+    def start(self, role: Role, count: int) -> None:
+        """Start `count` agents of `role`; process id → (role, first rank, ranks).
+
+        Raises OSError where what starts them cannot be started.
+        """
+        agent = [sys.executable or "python3", "-I", "-S", self._run.start, "agent", self._meeting, role.name]
+        if self._plan.cluster == "local":
+            for rank in range(count):
+                self.processes[_spawn([*agent, str(rank)], os.environ)] = (role.name, rank, 1)
+            return
+        agent[0] = self._plan.node_python
+        environ = without_shape(os.environ)
+        step = _srun(self._plan, role, count, self._allocation)
+        self.processes[_spawn([*step, *agent], environ)] = (role.name, 0, count)
+
+
+def without_shape(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what would shape a step behind its options' back."""
+    return {name: value for name, value in environ.items() if name not in _SHAPING}
+
+
+def _srun(plan: Plan, role: Role, count: int, allocation: Allocation) -> list[str]:
+    """The srun that starts `count` agents of `role` in rank order."""
+    options = [
+        "srun",
+        "--input=none",
+        "--kill-on-bad-exit=0",
+        "--wait=0",
+        "--mpi=none",
+        "--export=ALL",
+        "--quit-on-interrupt",
+    ]
+    return [*options, *_place(plan, role, count, allocation), *amounts(role)]
+
+
+def _place(plan: Plan, role: Role, count: int, allocation: Allocation) -> list[str]:
+    if plan.shape == "het":
+        group = 1 if role.name == "worker" else 0
+        nodes = len(allocation.components[group])
+        return [f"--het-group={group}", f"--nodes={nodes}", f"--ntasks={count}", "--distribution=block", "--exact"]
+    if plan.shape == "flat":
+        slots = _slots(plan, role, allocation)[:count]
+        return [f"--ntasks={count}", f"--nodes={len(set(slots))}", "--distribution=arbitrary",
+                f"--nodelist={','.join(slots)}", "--exact"]  # fmt: skip
+    return [f"--nodes={len(allocation.nodes)}", f"--ntasks={count}", "--distribution=block", "--exact"]
+
+
+def _slots(plan: Plan, role: Role, allocation: Allocation) -> list[str]:
+    """The nodes of the slots of a flat allocation that are this role's: jobs have the first ones."""
+    slots = [node for node, count in zip(allocation.nodes, allocation.tasks) for _ in range(count)]
+    jobs = plan.shards if plan.gang else 1
+    return slots[jobs:] if role.name == "worker" else slots[:jobs]
+
+
+def amounts(role: Role) -> list[str]:
+    """What each task of a step gets."""
+    found = [f"--cpus-per-task={role.cpus}"]
+    if role.memory:
+        found.append(f"--mem-per-cpu={-(-role.memory // role.cpus)}M")
+    if role.gpus:
+        found.append(f"--gpus-per-task={role.gpu_type + ':' if role.gpu_type else ''}{role.gpus}")
+    else:
+        found.append("--gres=none")
+    return found
+
+
+def ranks(role: Role, plan: Plan, command: Sequence[str]) -> list[str]:
+    """`command` as a parallel program: all tasks of one copy, started together."""
+    if plan.cluster == "local":
+        return ["mpirun", "-n", str(role.tasks), *command]
+    nodes = [f"--nodes={role.nodes}"] if role.nodes else []
+    group = ["--het-group=0"] if plan.shape == "het" else []
+    mpi = [f"--mpi={role.mpi}"] if role.mpi else []
+    return ["srun", "--input=none", "--kill-on-bad-exit=1", *group, *nodes, f"--ntasks={role.tasks}", *mpi,
+            *amounts(role), *command]  # fmt: skip
+
+
+def _spawn(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    path = argv[0] if "/" in argv[0] else _which(argv[0], environ.get("PATH", os.defpath))
+    return os.posix_spawn(
+        path, list(argv), dict(environ), file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+        setsid=True, setsigmask=(), setsigdef=(),
+    )  # fmt: skip
+
+
+def _which(program: str, search: str) -> str:
+    for folder in search.split(os.pathsep):
+        path = os.path.join(folder, program)
+        if os.access(path, os.X_OK) and not os.path.isdir(path):
+            return path
+    raise FileNotFoundError(2, os.strerror(2), program)
