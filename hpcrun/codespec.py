@@ -436,8 +436,15 @@ def kind_of(value: Any) -> str:
     return "function-named" if isinstance(value, str) else "function-inline"
 
 
+def _given(value: object) -> object:
+    if value is None or isinstance(value, (str, Mapping, Codespec)):
+        return value
+    raise ValueError(f"found {shown(value)}, wanted the name of a codespec (in quotes), or a mapping with `command`")
+
+
 CodespecGiven = Annotated[
     Annotated[str, pydantic.Tag("function-named")] | Annotated[Codespec, pydantic.Tag("function-inline")],
     pydantic.Discriminator(kind_of),
+    BeforeValidator(_given),
 ]
 """A reference to a named codespec, or one inline."""

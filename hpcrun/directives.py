@@ -76,6 +76,8 @@ def _amounts(spec: RunSpec, asked: Asked) -> Options:
         return {"ntasks": str(shards), **_process(job, cpus=asked.sized)}
     if job.tasks > 1 or job.nodes:
         nodes: Options = {"nodes": str(job.nodes)} if job.nodes else {}
+        if job.nodes and job.tasks % job.nodes == 0:
+            nodes["ntasks-per-node"] = str(job.tasks // job.nodes)
         return {**nodes, "ntasks": str(job.tasks), **_process(job, cpus=asked.sized)}
     found: Options = {}
     if asked.sized:
@@ -106,8 +108,9 @@ def _second(spec: RunSpec, asked: Asked, worker: Role, first: Options) -> Option
     count = worker.replicas * ((spec.shards or 1) if spec.gang else 1)
     shared = ("job-name", "comment", "requeue", "time")
     found: Options = {name: first[name] for name in shared if name in first}
-    found.update({name: value for name, value in spec.sbatch.items() if name in _FOR_ALL})
-    found.update(_of_pool(asked.worker_pool))
+    of_user = {name: value for name, value in spec.sbatch.items() if name in _FOR_ALL}
+    own_pool = spec.worker is not None and spec.worker.node_pool is not None
+    found.update({**of_user, **_of_pool(asked.worker_pool)} if own_pool else {**_of_pool(asked.worker_pool), **of_user})
     found["ntasks"] = str(count)
     found.update(_process(worker, cpus=True))
     if any(worker.endpoints.values()):

@@ -72,6 +72,8 @@ class Source:
     def inner(self, key: str) -> Source:
         """The mapping at `key` as a source of its own."""
         places = {path[1:]: place for path, place in self.places.items() if path[:1] == (key,)}
+        around = self.place((key,))
+        places = places if around == Place() else {(): around, **places}
         return Source(dict(self.values[key]), places, (*self.prefix, key))
 
     def replaced(self, key: str, by: Source) -> Source:
@@ -159,6 +161,8 @@ def validated(model: type[Model], source: Source) -> Model:
         cause = first.get("ctx", {}).get("error")
         path += (cause.key,) if isinstance(cause, EntryError) else ()
         more = f" ({len(others)} more after this one)" if others else ""
+        if first["type"] == "missing" and not source.place(path).file:  # no option gave what is missing
+            raise SpecError(_problem(first) + more, field=dotted((*source.prefix, *path))) from error
         raise source.error(path, _problem(first) + more) from error
 
 

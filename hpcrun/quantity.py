@@ -66,7 +66,7 @@ def _kubernetes(text: str | int | float, what: str) -> float:
     if not match:
         raise ValueError(f"found {text!r}, wanted {what}")
     unit = match[2] or ""
-    return float(match[1] + unit) if unit[:1] in ("e", "E") and unit[1:] else float(match[1]) * _SCALE[unit]
+    return float(match[1] + unit) if unit[1:].isdecimal() else float(match[1]) * _SCALE[unit]
 
 
 def kubernetes_cpus(text: str | int | float) -> int:

@@ -165,9 +165,9 @@ class RunSpec(pydantic.BaseModel):
     """The workers that each shard's job needs before it starts."""
     shards: Annotated[Count, Field(le=MAX_INDEXES)] | None = None
     """How many indices the run has; none by default, which is one program and no shard variables of Velda."""
-    gang: bool = False
+    gang: Annotated[bool, Field(strict=True)] = False
     """Whether all shards start together or none does."""
-    fail_fast: bool = True
+    fail_fast: Annotated[bool, Field(strict=True)] = True
     """In a gang of shards: whether the first that fails ends the others."""
     topology: Literal["auto", "flat", "het"] = "auto"
     """With workers: one allocation for job and workers (flat) or a heterogeneous job (het)."""
@@ -210,8 +210,9 @@ def spelled(source: Source) -> Source:
     inline codespec. Raises SpecError for a field that there is not.
     """
     found = canonical(source, [*RunSpec.model_fields, "job", "kind"], SPELLINGS, {**ABSENT, **_WORKER_ONLY})
-    if found.values.pop("kind", "job") not in ("job", "run"):
-        raise found.error(("kind",), "found a worker as the run's program, wanted kind: job; workers go under `worker`")
+    kind = found.values.pop("kind", "job")
+    if kind not in ("job", "run"):
+        raise found.error(("kind",), f"found {shown(kind)}, wanted 'job'; workers are described under `worker`")
     if "job" in found.values:
         found = _with_job(found)
     if isinstance(found.values.get("codespec"), dict):
@@ -219,8 +220,7 @@ def spelled(source: Source) -> Source:
     if isinstance(found.values.get("worker"), dict):
         found = found.replaced("worker", _worker(found.inner("worker")))
     if isinstance(found.values.get("resources"), dict):
-        known = list(Resources.model_fields)
-        found = found.replaced("resources", canonical(found.inner("resources"), known, {}, {}))
+        found = found.replaced("resources", programs.resources_spelled(found.inner("resources")))
     return found
 
 
@@ -243,8 +243,7 @@ def _with_job(found: Source) -> Source:
 
 
 def _worker(source: Source) -> Source:
-    program = [name for name in Codespec.model_fields if name != "kind"]
-    known = [*_TARGET, *program]
+    known = [*_TARGET, *Codespec.model_fields]
     found = canonical(source, known, {**programs.SPELLINGS, "pool": "node_pool"}, programs.ABSENT)
     inline = {key: value for key, value in found.values.items() if key not in _TARGET}
     if inline and "codespec" in found.values:

@@ -15,9 +15,7 @@ from hpcrun.run import Run
 @click.option(
     "-s", "--shard", "chosen", metavar="SET", help="Which shards: 3,17,40-44, failed, or all.  [default: all]"
 )
-@click.option(
-    "--role", type=click.Choice(["job", "worker", "all"]), default=None, help="Whose output.  [default: job]"
-)
+@click.option("--role", type=click.Choice(["job", "worker", "all"]), default=None, help="Whose output.  [default: job]")
 @click.option("--replica", "replicas", metavar="SET", help="Which workers of each shard: 2, 0-3, all.  [default: all]")
 @click.option("--attempt", type=int, metavar="N", help="Which attempt.  [default: the last]")
 @click.option("--tail", "lines", type=click.IntRange(0), metavar="N", help="Only the last N lines of each.")

@@ -202,14 +202,21 @@ class Gang:
             if not found:
                 continue
             del self._steps.processes[process]
-            missing = [seat for seat in self.hub.of(role)[first : first + count] if seat.state == "absent"]
+            mine = self.hub.of(role)[first : first + count]
+            killed = [seat for seat in mine if seat.gone and seat.state != "lost"]
+            missing = [seat for seat in mine if seat.state == "absent"]
+            if killed and not self.hub.stopping:
+                text = f"{killed[0].called(len(self._shards) == 1)} was killed, with all of its step"
+                self.hub.trouble = self.hub.trouble or Trouble(text, "lost", killed[0])
+                raise self.hub.trouble
             if missing and not self.hub.stopping:
                 what = "agent" if self._local else "srun"
                 ended = program.Ended(status)
                 how = f"was killed by signal {ended.signal}" if ended.signal else f"exited with code {ended.code}"
                 alone = len(self._shards) == 1
-                text = f"{missing[0].called(alone)} was not started: its {what} {how}; Slurm's own output says why"
-                raise Trouble(text, "launch_failed", missing[0])
+                text = f"{missing[0].called(alone)} was not started: its {what} {how}"
+                self.hub.trouble = self.hub.trouble or Trouble(text, "launch_failed", missing[0])
+                raise self.hub.trouble
 
     def _late(self) -> Trouble:
         """What to say when the start has taken too long: who, where, what was tried."""

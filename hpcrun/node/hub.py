@@ -27,6 +27,8 @@ _HANDSHAKE = 10.0
 """Seconds that a caller has to prove that it belongs here."""
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5
 """Seconds between two tries to reach an endpoint."""
+_VERDICT = 1.5
+"""Seconds for which the end of its step may explain why a process has hung up, before its node is given up."""
 _CALLERS = 4096
 """Unproven connections at once, at most."""
 
@@ -47,6 +49,7 @@ class Seat:
 
     __slots__ = (
         "code",
+        "gone",
         "heard",
         "hello",
         "next_try",
@@ -71,7 +74,7 @@ class Seat:
         self.hello: dict[str, Any] = {}
         self.ports: dict[str, int] = {}
         self.reaching: dict[str, socket.socket | None] = {}
-        self.heard = self.next_try = 0.0
+        self.heard = self.next_try = self.gone = 0.0
         self.pause = _FIRST_RETRY
         self.code, self.signal, self.why = -1, 0, ""
 
@@ -111,7 +114,8 @@ class Hub:
     def due(self) -> float:
         """When the next turn is to be, by time.monotonic()."""
         tries = [seat.next_try for seat in self.seats.values() if seat.state == "listening"]
-        return min([self._next_beat, *tries])
+        verdicts = [seat.gone + _VERDICT for seat in self.seats.values() if seat.gone and seat.state != "lost"]
+        return min([self._next_beat, *tries, *verdicts])
 
     def turn(self) -> None:
         """Do what can be done now.
@@ -213,10 +217,13 @@ class Hub:
             self._heed(seat, message, now)
         if seat.state == "ended":
             return
-        if seat.wire.closed:
-            raise Trouble(
-                f"{seat.called(self._alone)}: its node is lost (the connection to it was closed)", "node_failed", seat
-            )
+        if seat.wire.closed and not seat.gone:
+            seat.gone = now
+        if seat.gone:
+            if now > seat.gone + _VERDICT:
+                text = f"{seat.called(self._alone)}: its node is lost (the connection to it was closed)"
+                raise Trouble(text, "node_failed", seat)
+            return
         if now - seat.heard > self._lost_after:
             text = f"{seat.called(self._alone)}: its node is silent (no sign of life for {self._lost_after:g} s)"
             raise Trouble(text, "node_failed", seat)

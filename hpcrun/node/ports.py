@@ -226,19 +226,18 @@ def _answers(kernel: socket.socket) -> Iterator[bytes]:
 
 
 def _looked_up(port: int) -> list[Listener]:
-    """The listeners on `port`, from the tables in /proc."""
-    found: list[Listener] = []
+    """The listeners on `port`, from the tables in /proc, which name one twice if others come while they are read."""
+    found: dict[int, Listener] = {}
     for path, digits in _TABLES:
         table = _listeners(path)
         # The other end of a listening socket is all zeros.
         if b":%04X %s:0000 %s " % (port, b"0" * digits, _LISTEN) not in table:
             continue
-        found += [
-            Listener(_address(fields[1][:digits]), int(fields[7]), int(fields[9]))
-            for fields in _sockets(table, port)
-            if fields[3] == _LISTEN
-        ]
-    return found
+        for fields in _sockets(table, port):
+            if fields[3] == _LISTEN:
+                inode = int(fields[9])
+                found[inode] = Listener(_address(fields[1][:digits]), int(fields[7]), inode)
+    return list(found.values())
 
 
 def _listeners(path: str) -> bytes:

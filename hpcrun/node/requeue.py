@@ -1,15 +1,68 @@
-"""Asking Slurm, from inside a job, to start that job again."""
+"""Asking Slurm, from inside a job, about that job, and to start it again."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hpcrun.allocation import Allocation
 
 _DEADLINE = 60.0
+_TOGETHER = 10.0
+"""Seconds between the starts of two components that were started together, at most."""
+_TRIES = 30
+"""Restarts after which a job whose components do not come up together is given up."""
+
+
+def incomplete(allocation: Allocation) -> bool:
+    """Whether this job has been started again without its workers.
+
+    When the leader's node is lost Slurm requeues the leader alone; the old component of the workers goes on, and cannot
+    be used. The environment does not tell, and neither do the restart counts, which stay different for good; but the
+    components of one start begin within seconds (measured on 24.11).
+    """
+    if not allocation.restarts or len(allocation.components) < 2:
+        return False
+    other = _shown(os.environ.get("SLURM_JOB_ID_HET_GROUP_1", ""))
+    own = _shown(allocation.raw_job)
+    if not other or not own:
+        return False
+    began = [_seconds(facts.get("StartTime", "")) for facts in (own, other)]
+    together = other.get("JobState") == "RUNNING" and abs(began[0] - began[1]) < _TOGETHER
+    return not together and allocation.restarts < _TRIES
+
+
+def superseded(allocation: Allocation) -> bool:
+    """Whether Slurm has given this job to another start already, so that this one has nothing more to say."""
+    shown = _shown(_address(allocation))
+    return bool(shown) and int(shown.get("Restarts", "0")) != allocation.restarts
+
+
+def _shown(job: str) -> dict[str, str]:
+    """What scontrol shows of a job, by field; nothing where it cannot be asked."""
+    try:
+        done = subprocess.run(
+            ["scontrol", "--oneliner", "show", "job", job], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=_DEADLINE, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    first = (done.stdout.splitlines() or [""])[0]
+    return dict(word.split("=", 1) for word in first.split() if "=" in word) if done.returncode == 0 else {}
+
+
+def _seconds(text: str) -> float:
+    try:
+        return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return 0.0
+
+
+def _address(allocation: Allocation) -> str:
+    return allocation.job if allocation.task is None else f"{allocation.job}_{allocation.task}"
 
 
 def requeue(allocation: Allocation) -> bool:
@@ -18,7 +71,7 @@ def requeue(allocation: Allocation) -> bool:
     Always by the id of the element or of the leader: inside an array ``SLURM_JOB_ID`` of the last element is that of
     the whole array. Where requeuing is off for the job its owner may switch it on.
     """
-    job = allocation.job if allocation.task is None else f"{allocation.job}_{allocation.task}"
+    job = _address(allocation)
     if _scontrol("requeue", job):
         return True
     return _scontrol("update", f"jobid={job}", "requeue=1") and _scontrol("requeue", job)

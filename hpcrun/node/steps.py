@@ -71,9 +71,8 @@ def _place(plan: Plan, role: Role, count: int, allocation: Allocation) -> list[s
         nodes = len(allocation.components[group])
         return [f"--het-group={group}", f"--nodes={nodes}", f"--ntasks={count}", "--distribution=block", "--exact"]
     if plan.shape == "flat":
-        slots = _slots(plan, role, allocation)[:count]
-        return [f"--ntasks={count}", f"--nodes={len(set(slots))}", "--distribution=arbitrary",
-                f"--nodelist={','.join(slots)}", "--exact"]  # fmt: skip
+        slots = ",".join(_slots(plan, role, allocation)[:count])
+        return [f"--ntasks={count}", "--distribution=arbitrary", f"--nodelist={slots}", "--exact"]
     return [f"--nodes={len(allocation.nodes)}", f"--ntasks={count}", "--distribution=block", "--exact"]
 
 

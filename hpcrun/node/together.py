@@ -29,8 +29,17 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> program.Ended:
     """An attempt in the allocation of this Slurm job, which is started again after the loss of a node."""
+    if requeue.incomplete(allocation) and not os.path.exists(run.cancelled):
+        os.write(2, b"hpcrun: this job was started again without its workers; all of it is requeued\n")
+        requeue.requeue(allocation)
+        return program.Ended(_FAILED)
     ended, cause = attempt(plan, run, allocation, shards, None)
-    if cause == "node_failed" and not os.path.exists(run.cancelled) and retry.again(_history(run, shards.start)):
+    if (
+        cause == "node_failed"
+        and not os.path.exists(run.cancelled)
+        and retry.again(_history(run, shards.start))
+        and not requeue.superseded(allocation)
+    ):
         requeue.requeue(allocation)
     return ended
 
@@ -131,8 +140,10 @@ def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int)
     if seat is not None and seat.role == "worker":
         stream = "err" if plan.separate_stderr else "log"
         path = run.log(seat.shard, number, stream, role="worker", replica=seat.replica)
+        if trouble.cause == "launch_failed" and not os.path.exists(path):
+            path = os.path.realpath("/proc/self/fd/2")  # where srun has complained
         found = tail(path)
-        lines += [f"hpcrun: the end of its log, {path}:", *(f"  {line}" for line in found)] if found else []
+        lines += [f"hpcrun: the end of {path}:", *(f"  {line}" for line in found)] if found else []
     log = os.open(run.log(shard, number, "err" if plan.separate_stderr else "log"), _APPEND, 0o600)
     os.write(log, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     os.close(log)

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 from unit.made import plan
 
+from hpcrun import registry
 from hpcrun.cli import main
+from hpcrun.fields import Source
 
 NOT_YET = (
     "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
@@ -22,9 +24,21 @@ NOT_YET_VALUE = "anything else is not part of this version (docs/scope.md says w
 USAGE = "Usage: hpcrun {0} [OPTIONS] {1}\nTry 'hpcrun {0} --help' for help.\n\nError: "
 RUN_USAGE = USAGE.format("submit", "SPEC.yaml | COMMAND…")
 FIELDS = (
-    "args, backoff_limit_per_index, command, completion_mode, cpus, env, export, gang_scheduling, gpus, machine, "
-    "max_parallel, memory, name, node_pool, prologue, sbatch, script, shards, stderr, timeout, working_dir"
+    "args, backoff_limit_per_index, codespec, command, completion_mode, cpus, env, export, fail_fast, gang, gpus, image, "
+    "job, kind, machine, max_parallel, memory, mounts, mpi, name, node_pool, nodes, prologue, replicas, resources, "
+    "sbatch, script, shards, start_timeout, stderr, tasks, timeout, topology, worker, working_dir"
 )
+REFERENCE = "wanted the name of a codespec (lower case letters, digits, - . _), or NAME/versions/NUMBER"
+SHELF = "$T/runs-home/codespecs"
+LIST = "`hpcrun codespec list` shows the ones there are"
+LATEST = "`hpcrun codespec list` shows the latest ones"
+PORT = "wanted a port from 1 to 65535, or auto"
+NO_PROGRAM = "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"
+ALONE = "found a gang of one program, wanted `shards` (or workers, which start together)"
+CLOUD = (
+    "found a field of Tyger's service that has no meaning on a cluster; wanted a codespec without it (docs/scope.md)"
+)
+NO_RUNTIME = "and no container runtime is configured; wanted [containers] with a runtime in hpcrun.toml (docs/settings.md), or a spec without image"
 MEMORY = "wanted an amount of memory such as 8G, 512M or 1.5GiB"
 DURATION = "wanted a duration such as 90s, 15m, 1h30m or 01:30:00"
 PARTITION = "Did you mean `partition`?"
@@ -78,10 +92,49 @@ SPEC_LINES = [
     ("export: \"A='x\"", "2: export: found \"A='x\" with an open quote, wanted ALL, NONE, or NAME[=VALUE] with commas"),
     ("export: SLURM_X=1", "2: export: found SLURM_X=, wanted a name that hpcrun does not set itself"),
     ("script: b", "2: script: found `script` beside `command`, wanted one of them"),
-    ("worker: {replicas: 2}", f"2: worker: {NOT_YET}"),
     ("retries: 3", f"2: retries: {NOT_YET}"),
-    ("kind: job", f"2: kind: {NOT_YET}"),
-    ("gangScheduling: true", f"2: gangScheduling: found true, wanted false or no such field: {NOT_YET_VALUE}"),
+    ("kind: worker", "2: kind: found a worker as the run's program, wanted kind: job; workers go under `worker`"),
+    ("gangScheduling: true", f"2: gangScheduling: {ALONE}"),
+    ("shards: 4\ngang: true\nmax_parallel: 2", "4: max_parallel: found 2 beside `gang: true`, which starts all 4 shards at once; wanted one of them"),
+    ("replicas: 2", "2: replicas: found 2, wanted 1: for copies of the job write `shards` and `gang: true`"),
+    ("topology: het", "2: topology: found het without workers, wanted `worker`, or no topology"),
+    ("topology: star", "2: topology: found 'star', wanted 'auto', 'flat' or 'het'"),
+    ("startTimeout: 0", "2: startTimeout: found 0, wanted a duration above zero"),
+    ("nodes: 2\ntasks: 1", "3: tasks: found 1 tasks on 2 nodes, wanted a task a node at least"),
+    ("ntasks: 0", "2: ntasks: found 0, wanted 1 or more"),
+    ('mpi: "a\\nb"', "2: mpi: found a control character in 'a\\nb', wanted a single line"),
+    ("sbatch: {nodes: 2}", "2: sbatch.nodes: found --nodes, wanted the spec's own field `nodes`"),
+    ("sbatch: {ntasks: 2}", "2: sbatch.ntasks: found --ntasks, wanted the spec's own field `tasks`"),
+    ("sbatch: {ntasks-per-node: 2}", "2: sbatch.ntasks-per-node: found --ntasks-per-node, which hpcrun decides: use `tasks` and `nodes` (--tasks, --nodes)"),
+    ("image: x", f"2: image: found the image 'x', {NO_RUNTIME}"),
+    ("mounts: [/a]", "2: mounts: found mounts without an image, wanted both: they are what a container sees"),
+    ("volumeMounts: [a]", "2: volumeMounts: found 'a' in 'a', wanted an absolute path without , and :"),
+    ("buffers: {inputs: [a]}", f"2: buffers: {CLOUD}"),
+    ("endpoints: {a: 1}", "2: endpoints: found a field of workers on the job; job codespecs cannot have it"),
+    ("resources: {gpu: 0.5}", "2: resources.gpu: found 0.5, wanted a whole number"),
+    ("resources:\n  limits:\n    memory: 1Zi", "4: resources.limits.memory: found '1Zi', wanted an amount of memory such as 1Gi, 512Mi or a number of bytes"),
+    ("codespec: train", "1: command: found `command` beside `codespec`, wanted one of them"),
+    ("job: 3", "2: job: found 3, wanted a mapping with `codespec`"),
+    ("worker: {replicas: 2}", "2: worker.codespec: is missing"),
+    ("worker:\n  args: [b]", f"2: worker: {NO_PROGRAM}"),
+    ("worker: serve", "2: worker: found 'serve', wanted a mapping of names to values"),
+    ("worker:\n  codespec: serve\n  replica: 3", "4: worker.replica: found an unknown key. Did you mean `replicas`?"),
+    ("worker:\n  codespec: serve\n  replicas: 0", "4: worker.replicas: found 0, wanted 1 or more"),
+    ("worker:\n  codespec: serve\n  replicas: 3", "4: worker.replicas: found 3, and the codespec allows at most 2 (maxReplicas)"),
+    ("worker:\n  codespec: serve\n  pool: gpu", "4: worker.pool: found 'gpu', wanted a [node_pools.gpu] in hpcrun.toml; there is none yet."),
+    ("worker:\n  codespec: serve\n  command: [b]", "4: worker.command: found a field of a codespec beside `codespec`, wanted it inside of that"),
+    ("worker:\n  codespec: train", "3: worker.codespec: found a codespec of kind job, wanted one of kind worker here"),
+    ("worker:\n  codespec: serv", f"3: worker.codespec: found no codespec 'serv' in {SHELF}. Did you mean `serve`? {LIST}"),
+    ("worker:\n  codespec: serve/versions/2", f"3: worker.codespec: found no version 2 of the codespec 'serve' in {SHELF}, wanted 1; {LATEST}"),
+    ("worker:\n  codespec: 3", "3: worker.codespec: found 3, wanted the name of a codespec (in quotes), or a mapping with `command`"),
+    ("worker:\n  codespec: {kind: job, command: [b]}", "3: worker.codespec.kind: found a codespec of kind job, wanted one of kind worker here"),
+    ("worker:\n  command: b", "3: worker.command: found the text 'b', wanted a list such as [python, train.py]; for shell code use `script`"),
+    ("worker:\n  command: [b]\n  endpoints: {rpc: 99999}", f"4: worker.endpoints.rpc: found 99999, {PORT}"),
+    ("worker:\n  command: [b]\n  endpoints: {rpc: http}", f"4: worker.endpoints.rpc: found 'http', {PORT}"),
+    ("worker:\n  command: [b]\n  endpoints:\n    rpc: 1\n    RPC: 2", "6: worker.endpoints.RPC: found `RPC` beside `rpc`: both are RPC in upper case; rename one"),
+    ("worker:\n  command: [b]\n  readiness: {tcpPort: {}}", "4: worker.readiness.tcpPort.port: is missing"),
+    ("worker:\n  command: [b]\n  readiness: {}", "4: worker.readiness: wanted exactly one of tcp_port, http_get, log_watch and exec"),
+    ("worker:\n  command: [b]\n  tasks: 2", "4: worker.tasks: found a worker of several processes, wanted replicas"),
     ("completionMode: NonIndexed", f"2: completionMode: found 'NonIndexed', wanted 'Indexed' or no such field: {NOT_YET_VALUE}"),
     ("backoffLimitPerIndex: 2", f"2: backoffLimitPerIndex: found 2, wanted 0 or no such field: {NOT_YET_VALUE}"),
     ("cpus: 1000000", f"2: cpus: found 1000000 a shard, and this machine has {len(os.sched_getaffinity(0))}; lower it"),
@@ -98,6 +151,19 @@ SPEC_FILES = [
     ("command: [a]\n---\n", ":2: not YAML: expected a single document in the stream, but found another document"),
     ('command:\n- "\x01"\n', ":2: not YAML: found the character '\\x01'"),
     ("&a\ncommand: [a]\nenv: *a\n", ": found values nested without an end, wanted no alias inside of what it stands for"),
+    ("codespec: train\nargs: [b]\n", ":2: args: found `args` beside `codespec`, wanted one of them"),
+    ("codespec: serve\n", ":1: codespec: found a codespec of kind worker, wanted one of kind job here"),
+    ("codespec: trian\n", f":1: codespec: found no codespec 'trian' in {SHELF}. Did you mean `train`? {LIST}"),
+    ("codespec: train/versions/2\n", f":1: codespec: found no version 2 of the codespec 'train' in {SHELF}, wanted 1; {LATEST}"),
+    ("codespec: train/2\n", f":1: codespec: found 'train/2', {REFERENCE}"),
+    ("codespec: ../train\n", f":1: codespec: found '../train', {REFERENCE}"),
+    ("codespec: 3\n", ":1: codespec: found 3, wanted the name of a codespec (in quotes), or a mapping with `command`"),
+    ("codespec:\n  comand: [a]\n", ":2: codespec.comand: found an unknown key. Did you mean `command`?"),
+    ("codespec: {kind: worker, command: [a]}\n", ":1: codespec.kind: found a codespec of kind worker, wanted one of kind job here"),
+    ("job:\n  codespec: serve\n", ":2: job.codespec: found a codespec of kind worker, wanted one of kind job here"),
+    ("job:\n  codespec: {image: x}\n", f":2: job.codespec: {NO_PROGRAM}"),
+    ("job:\n  codespec: train\n  tags: {a: b}\n", f":3: job.tags: {NOT_YET}"),
+    ("codespec: train\njob: {codespec: train}\n", ":2: job.codespec: found `job.codespec` beside `codespec`, which says the same; wanted one of them"),
     ("shards: 4\n", ":1: found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),
     ("script: ''\n", ":1: found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),
     ("script: a\nargs: [b]\n", ":2: args: found `args` beside `script`, wanted them in the script, or a `command`"),
@@ -151,7 +217,33 @@ COMMAND_LINES = [
     ("submit --array 0-3 true", "--array: found an option of sbatch's that hpcrun decides: shards decide it; use `shards` and `max_parallel` (-N, --max-parallel)"),
     ("submit --output=x true", "--output: found an option of sbatch's that hpcrun decides: hpcrun keeps one log a shard; use `hpcrun logs`"),
     ("submit --retries 3 true", f"--retries: {NOT_YET_OPTION}"),
-    ("submit --gang true", f"--gang: {NOT_YET_OPTION}"),
+    ("submit --opportunistic true", f"--opportunistic: {NOT_YET_OPTION}"),
+    ("submit --gang true", f"--gang: {ALONE}"),
+    ("submit --topology flat true", "--topology: found flat without workers, wanted `worker`, or no topology"),
+    ("submit --topology star true", RUN_USAGE + "Invalid value for '--topology': 'star' is not one of 'auto', 'flat', 'het'."),
+    ("submit --start-timeout x true", f"--start-timeout: found 'x', {DURATION}"),
+    ("submit --image img true", f"--image: found the image 'img', {NO_RUNTIME}"),
+    ("submit --mount a true", "--mount: found 'a' in 'a', wanted an absolute path without , and :"),
+    ("submit --nodes 0 true", "--nodes: found 0, wanted 1 or more"),
+    ("submit --nodes 3 --ntasks 2 true", "--tasks: found 2 tasks on 3 nodes, wanted a task a node at least"),
+    ("submit --ntasks-per-node 2 true", "--ntasks-per-node: found an option of sbatch's that hpcrun decides: use `tasks` and `nodes` (--tasks, --nodes)"),
+    ("submit --container x true", "--container: found an option of sbatch's that hpcrun decides: use `image` (--image)"),
+    ("submit --sbatch-option nodes=2 true", "sbatch's options: found --nodes, wanted the spec's own field `nodes`"),
+    ("submit --codespec train a", "COMMAND: found `command` beside `codespec`, wanted one of them"),
+    ("submit --codespec trian", f"--codespec: found no codespec 'trian' in {SHELF}. Did you mean `train`? {LIST}"),
+    ("submit --codespec serve", "--codespec: found a codespec of kind worker, wanted one of kind job here"),
+    ("submit --codespec train --version 7", f"--codespec: found no version 7 of the codespec 'train' in {SHELF}, wanted 1; {LATEST}"),
+    ("submit --codespec train --version 0", "--version: found 0, wanted 1 or more"),
+    ("submit --codespec train/versions/1 --version 2", "--version: found 2 beside train/versions/1, wanted one of both"),
+    ("submit --version 1 true", "--version: found 1 without --codespec, wanted both of them"),
+    ("submit --worker-version 1 true", "--worker-version: found 1 without --worker-codespec, wanted both of them"),
+    ("submit --worker-replicas 2 true", "worker.codespec: is missing"),
+    ("submit --set worker.replicas=2 true", "worker.codespec: is missing"),
+    ("submit --worker-codespec train true", "--worker-codespec: found a codespec of kind job, wanted one of kind worker here"),
+    ("submit --worker-codespec ../serve true", f"--worker-codespec: found '../serve', {REFERENCE}"),
+    ("submit --worker-codespec serve --worker-replicas 0 true", "--worker-replicas: found 0, wanted 1 or more"),
+    ("submit --worker-codespec serve --worker-replicas 3 true", "--worker-replicas: found 3, and the codespec allows at most 2 (maxReplicas)"),
+    ("submit --worker-codespec serve --worker-node-pool gpu true", "--worker-node-pool: found 'gpu', wanted a [node_pools.gpu] in hpcrun.toml; there is none yet."),
     ("submit", "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),
     ("submit nope.yaml", "nope.yaml: found no such file, wanted a spec file or a command"),
     ("submit folder.yaml", "folder.yaml: found a directory, wanted a spec file or a command"),
@@ -196,6 +288,13 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
+@pytest.fixture
+def codespecs(tmp_path: Path) -> None:
+    """A codespec of each kind: `train`, and `serve`, of which a run may ask for two."""
+    for name, fields in (("train", {}), ("serve", {"kind": "worker", "max_replicas": 2})):
+        registry.create(str(tmp_path / "runs-home" / "codespecs"), name, Source({"command": ["a"], **fields}, {}))
+
+
 def put(path: Path, text: str | bytes) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -212,17 +311,19 @@ def refusal(tmp_path: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize(("lines", "said"), SPEC_LINES)
+@pytest.mark.usefixtures("codespecs")
 def test_spec_line(tmp_path: Path, lines: str, said: str) -> None:
     """A bad field is refused with file, line and the field as its author spelled it."""
     put(tmp_path / "spec.yaml", f"command: [a]\n{lines}\n")
-    assert refusal(tmp_path, "submit", "spec.yaml") == f"spec.yaml:{said}"
+    assert refusal(tmp_path, "submit", "spec.yaml") == f"spec.yaml:{said}".replace("$T", str(tmp_path))
 
 
 @pytest.mark.parametrize(("text", "said"), SPEC_FILES)
+@pytest.mark.usefixtures("codespecs")
 def test_spec_file(tmp_path: Path, text: str | bytes, said: str) -> None:
     """A file that is no spec is refused with its name and, where there is one, the line."""
     put(tmp_path / "spec.yaml", text)
-    assert refusal(tmp_path, "submit", "spec.yaml") == f"spec.yaml{said}"
+    assert refusal(tmp_path, "submit", "spec.yaml") == f"spec.yaml{said}".replace("$T", str(tmp_path))
 
 
 @pytest.mark.parametrize(("text", "said"), SETTINGS)
@@ -235,6 +336,7 @@ def test_settings_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: st
 
 
 @pytest.mark.parametrize(("line", "said"), COMMAND_LINES)
+@pytest.mark.usefixtures("codespecs")
 def test_command_line(tmp_path: Path, line: str, said: str) -> None:
     """A bad command line is refused with the name of the option."""
     (tmp_path / "folder.yaml").mkdir()
@@ -252,8 +354,9 @@ def test_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, va
 @pytest.mark.parametrize(("text", "said"), TEMPLATES)
 def test_template(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | bytes, said: str) -> None:
     """A bad script template is refused with its path before anything is submitted."""
-    put(tmp_path / "bin" / "scontrol", "#!/bin/sh\necho 'MaxArraySize = 1001'\n")
-    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    for name, said_by_slurm in (("scontrol", "MaxArraySize = 1001"), ("sinfo", "4")):
+        put(tmp_path / "bin" / name, f"#!/bin/sh\necho '{said_by_slurm}'\n")
+        (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     put(tmp_path / "site" / "batch.sh", text)
     monkeypatch.setenv("HPCRUN_TEMPLATES", "site")

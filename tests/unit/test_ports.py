@@ -22,7 +22,7 @@ NOBODY = 2**22 + 1
 # Each says `PID PORT` when it listens, and does so until it is killed.
 LISTEN = """
 import os, socket, sys, time
-def listen(host="0.0.0.0", port=0, shared=False):
+def listen(host="0.0.0.0", port=PORT, shared=False):
     end = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     if shared:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -39,9 +39,9 @@ DAEMON = "os.fork() and os._exit(0)\nos.setsid()\nos.fork() and os._exit(0)\nlis
 class Program:
     """A process in a session of its own, which has said where it listens."""
 
-    def __init__(self, code: str, environ: dict[str, str]) -> None:
+    def __init__(self, code: str, port: int, environ: dict[str, str]) -> None:
         self.started = subprocess.Popen(
-            [sys.executable, "-S", "-c", LISTEN + code],
+            [sys.executable, "-S", "-c", f"PORT = {port}\n{LISTEN}{code}"],
             stdout=subprocess.PIPE, env=environ, start_new_session=True, text=True,
         )  # fmt: skip
         assert self.started.stdout
@@ -80,18 +80,6 @@ def listening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    with ExitStack() as stack:
-
-        def started(code: str, **environ: str) -> Program:
-            program = Program(code, environ)
-            stack.callback(program.end)
-            return program
-
-        yield started
-
-
-@pytest.fixture
 def reserve() -> Iterator[Reserve]:
     with ExitStack() as stack:
 
@@ -101,6 +89,19 @@ def reserve() -> Iterator[Reserve]:
             return found
 
         yield reserved
+
+
+@pytest.fixture
+def start(reserve: Reserve) -> Iterator[Start]:
+    """Starts programs, each of which has a port that no other test gets."""
+    with ExitStack() as stack:
+
+        def started(code: str, **environ: str) -> Program:
+            program = Program(code, reserve(0).port, environ)
+            stack.callback(program.end)
+            return program
+
+        yield started
 
 
 def test_free_ports_of_many_processes() -> None:
@@ -172,7 +173,7 @@ def test_a_dead_holder_holds_nothing(reserve: Reserve) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::", "::1"])
 def test_port_of_a_stranger(start: Start, host: str) -> None:
     """A port that any process listens on is taken, and the message says whose it is."""
-    port = start(f"listen({host!r})").port
+    port = start(f"listen({host!r}, 0)").port
     with pytest.raises(
         ports.PortTaken, match=f"^port {port} is in use on this node, by a process of uid {os.getuid()}$"
     ):
