@@ -23,6 +23,9 @@ from hpcrun.spec import RunSpec
 START_TIMEOUT = 600.0
 """Seconds until workers must be up, where the spec does not say."""
 
+MOST_WORKERS = 131072 // len('"' + 64 * "h" + ':65535",')
+"""Workers of a shard whose addresses fit into one variable, with host names as long as Linux has them."""
+
 _SHELLS = ("bash", "sh", "zsh", "python", "python3", "perl", "Rscript", "julia", "node")
 
 
@@ -159,6 +162,11 @@ def _worker(
         raise SpecError(
             f"found {asked.replicas}, and the codespec allows at most {most} (maxReplicas)", field="worker.replicas"
         )
+    if asked.replicas > MOST_WORKERS:
+        raise SpecError(
+            f"found {asked.replicas}, wanted {MOST_WORKERS} at most: the addresses of all workers of a shard go into "
+            "one variable, which holds 128 KiB; use more shards", field="worker.replicas",
+        )  # fmt: skip
     pool = _pool(asked.node_pool, setting.config, "worker.node_pool") if asked.node_pool else job_pool
     return _role(setting, program, "worker", asked.machine, asked.replicas, _reference(asked.codespec)), pool
 

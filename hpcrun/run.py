@@ -262,11 +262,18 @@ class Run:
         for shard, paths in found.items():
             if len(self._ended.get(shard, ())) == len(paths):
                 continue
-            read = (attempt(events.read(path), number) for number, path in sorted(paths))
+            read = (self._attempt(shard, number, path) for number, path in sorted(paths))
             records[shard] = tuple(one for one in read if one is not None)
             if len(records[shard]) == len(paths) and records[shard][-1].ended is not None:
                 self._ended[shard] = records[shard]
         return records
+
+    def _attempt(self, shard: int, number: int, path: str) -> Attempt | None:
+        said = events.read(path)
+        found = attempt(said, number)
+        if found is not None and found.gang and found.ended is None:
+            return attempt([*said, *events.read(self.dir.silence(shard, number))], number)
+        return found
 
     def _queue(self, sent: Submitted, notes: list[str]) -> Mapping[int, Said] | None:
         try:

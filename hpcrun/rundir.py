@@ -10,6 +10,7 @@ it has exactly one writing process, because appends from several nodes are not a
     submission.jsonl        intents and job ids                                          (submission)
     claims/K                the id of the one job that may run batch K                   (first shard of the batch)
     records/A/BBB/S.jsonl   when attempt A of shard S started and ended                  (the shard's supervisor)
+    records/A/BBB/S.silent  its end, where its supervisor fell silent                    (the first of its gang to see)
     logs/A/BBB/S.log        its output, both streams (S.out and S.err when kept apart)   (the program)
     logs/A/BBB/S.worker/BBB/R.log   the output of worker R of shard S                    (the worker)
     rendezvous/S.A          where the workers of an attempt find its supervisor, and its
@@ -63,6 +64,10 @@ class RunDir:
     def record(self, shard: int, attempt: int) -> str:
         """The record of one attempt of one shard."""
         return os.path.join(self.records(attempt), _folder(shard), f"{shard}.jsonl")
+
+    def silence(self, shard: int, attempt: int) -> str:
+        """The end of an attempt whose supervisor fell silent, as the rest of its gang saw it."""
+        return os.path.join(self.records(attempt), _folder(shard), f"{shard}.silent")
 
     def log(self, shard: int, attempt: int, stream: str = "log", *, role: str = "job", replica: int = 0) -> str:
         """The output of one attempt; `stream` is ``log`` (both), or ``out`` or ``err`` where they are kept apart."""

@@ -33,6 +33,8 @@ class Attempt:
     """The program's exit code; None while it runs and where a signal killed it."""
     signal: int = 0
     cause: Cause | None = None
+    gang: bool = False
+    """Whether it is part of a gang, with workers or with other shards."""
     waits: bool = False
     """Whether its workers, or the rest of its gang, are not up yet."""
     detail: str = ""
@@ -46,8 +48,12 @@ def attempt(events: Sequence[Mapping[str, Any]], number: int) -> Attempt | None:
     first, last = events[0], events[-1]
     ready = next((event for event in events if event["event"] == "ready"), None)
     node = ready["node"] if ready else first["node"]
-    waits = ready is None and bool(first.get("gang"))
-    begun = Attempt(number, node=node, job=first["job"], started=first["at"], waits=waits)
+    gang = bool(first.get("gang"))
+    waiting = [event["text"] for event in events if event["event"] == "waiting"]
+    begun = Attempt(
+        number, node=node, job=first["job"], started=first["at"], gang=gang, waits=gang and ready is None,
+        detail=waiting[-1] if waiting and ready is None else "",
+    )  # fmt: skip
     if last.get("event") != "end":
         return begun
     code = last["exit_code"] if not last["signal"] and last["exit_code"] >= 0 else None
@@ -297,9 +303,9 @@ def _brought_back(last: Attempt, queued: Said | None) -> bool:
 
 def _by_queue(base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
     if queued.state == "running" and last is not None and last.ended is not None:
-        return dataclasses.replace(base, state="pending", detail=f"{last.cause}; Slurm runs it again")
+        return dataclasses.replace(base, state="pending", detail=f"{last.detail or last.cause}; Slurm runs it again")
     if queued.state == "running" and last is not None and last.waits:
-        return dataclasses.replace(base, state="starting", detail="waits for its workers or the rest of its gang")
+        return dataclasses.replace(base, state="starting", detail=last.detail or "the rest of its gang is not up yet")
     if queued.state == "running" and last is None:
         return dataclasses.replace(base, state="starting", node=queued.node)
     return _by_word(base, queued)

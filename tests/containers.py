@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+import uuid
 from pathlib import Path
 from typing import Any, Protocol
+
+from waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "docker-slurm"
@@ -15,6 +19,13 @@ MAX_ARRAY_SIZE = 101
 WHEEL = os.environ.get("HPCRUN_TEST_WHEEL")  # read now: each test scrubs the environment
 
 Done = subprocess.CompletedProcess[str]
+
+LEFT = """
+for process in $(grep -lzsE "^HPCRUN_RUN_ID=$1$" /proc/[0-9]*/environ; grep -lzsE "[/]runs/$1/" /proc/[0-9]*/cmdline); do
+    echo "$(dirname "$process") $(tr '\\0' ' ' <"$(dirname "$process")/cmdline")"
+done
+"""
+"""Lists the processes of a run on a node: its programs by their environment, and the runtime by its command line."""
 
 
 def up(*options: str) -> None:
@@ -91,3 +102,33 @@ class User:
     def read(self, path: str) -> str:
         """What a file on the cluster holds."""
         return self.ok("cat", path)
+
+    def submit_spec(self, spec: dict[str, Any], *options: str) -> str:
+        """Submit a run described by a spec; its id."""
+        return self.submit(*options, self.write(f"{uuid.uuid4().hex[:8]}.yaml", json.dumps(spec)))
+
+    def results(self, run_id: str, pattern: str) -> dict[str, Any]:
+        """What the programs of a run have left: the JSON in each file of its results that matches, by file name."""
+        listed = self.sh('cd "$HPCRUN_HOME/runs/$1/results" && grep -s "" $2', run_id, f"{pattern} /dev/null").stdout
+        return {name: json.loads(text) for name, _, text in (line.partition(":") for line in listed.splitlines())}
+
+    def end(self, run_id: str) -> None:
+        """Tell the programs that wait for it to end."""
+        self.ok("touch", f"{self.home}/runs/{run_id}/results/end")
+
+    def restart(self, job: str, deadline: float = 120) -> None:
+        """End the two minutes for which Slurm holds back a job that it has requeued, all components of it together."""
+        asked = ("squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%T")
+        until(lambda: set(self.ok(*asked).split()) == {"PENDING"}, deadline, f"{job} back in the queue")
+        due = time.monotonic() + 2.0  # Slurm's credentials count whole seconds
+        until(lambda: time.monotonic() > due)
+        self.ok("scontrol", "update", f"jobid={job}", "StartTime=now")
+
+    def left(self, run_id: str) -> str:
+        """What is left of a run's processes on the nodes; empty where nothing is."""
+        found = [
+            f"{node}: {line}"
+            for node in ("c1", "c2", "c3", "c4")
+            for line in self.login("bash", "-c", LEFT, "bash", run_id, node=node).stdout.splitlines()
+        ]
+        return "\n".join(found)

@@ -1,6 +1,7 @@
-"""Has the workers put the spaces back into what the docstrings of Python's packages begin with; counts what comes right.
+"""Has workers put the spaces back into docstrings that have lost them, and counts the words that come out right.
 
-The job starts once every worker listens, and finds them as a program of Tyger does: their addresses are a JSON list in
+What is restored is the first paragraph of each docstring in the packages of Python's own standard library. The job
+starts once every worker listens, and finds them as a program of Tyger does: their addresses are a JSON list in
 TYGER_RESTORE_WORKER_ENDPOINT_ADDRESSES. Each gets a thread, which takes file after file. Afterwards the job does the
 same work in its own process, and refuses answers that differ. Each shard has every Nth file, and workers of its own.
 
@@ -43,8 +44,9 @@ def main() -> None:
     packages: dict[str, Counter[str]] = defaultdict(Counter)
     for path, found in texts.items():
         package = packages[path.relative_to(LIBRARY).parts[0]]
-        for text, answer in zip(found, own[path]):
-            package.update(docstrings=1, words=text.count(" ") + 1, right=len(spans(text) & spans(answer)))
+        for number, text in enumerate(found):
+            words, guessed = spans(text), spans(own[path][number])
+            package.update(docstrings=1, words=len(words), right=len(words & guessed))
     part = {
         "shard": index,
         "shards": shards,
@@ -95,15 +97,16 @@ def from_workers(texts: dict[Path, list[str]], addresses: list[str]) -> dict[Pat
 
     with ThreadPoolExecutor(len(addresses) or 1) as threads:
         parts = list(threads.map(ask, addresses))
-    for address, part in zip(addresses, parts):
-        print(f"worker at {address}: {len(part)} files")
+    for number, part in enumerate(parts):
+        print(f"worker {number} at {addresses[number]}: {len(part)} files")
     return {path: answer for part in parts for path, answer in part.items()}
 
 
 def spans(text: str) -> set[tuple[int, int]]:
     """Where each word begins and ends, spaces not counted."""
-    ends = list(accumulate(map(len, text.split(" "))))
-    return set(zip([0, *ends], ends))
+    words = text.split(" ")
+    ends = accumulate(map(len, words))
+    return {(end - len(words[number]), end) for number, end in enumerate(ends)}
 
 
 def save(path: Path, part: object) -> None:

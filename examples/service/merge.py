@@ -19,7 +19,7 @@ def main(results: Path) -> None:
             packages[package].update(found)
 
     version, files = parts[0]["library"]
-    print(f"Python {version}: {files} files of {len(packages)} packages with docstrings, each restored once\n")
+    print(f"Python {version}: {files} files of {len(packages)} packages, each restored once\n")
     print(f"{'package':<18}" + "".join(f"{column:>11}" for column in (*COLUMNS, "share")))
     by_size = sorted(packages.items(), key=lambda row: (-row[1]["words"], row[0]))
     rest, total = (sum((found for _, found in rows), Counter()) for rows in (by_size[10:], by_size))

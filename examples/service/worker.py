@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
-LONGEST = 20  # characters of a word
+LONGEST = 16  # characters of a word
 
 
 def main() -> None:

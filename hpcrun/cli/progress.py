@@ -64,8 +64,8 @@ class _Waiting:
         self._said: set[str] = set()
 
     def reason(self, status: RunStatus) -> None:
-        pending = next((s.detail for s in status.shards if s.state == "pending" and s.detail), "")
-        for text in (*status.notes, f"waiting: {pending}" if pending and status.state == "pending" else ""):
+        waits = next((s.detail for s in status.shards if s.state == status.state and s.detail), "")
+        for text in (*status.notes, f"waiting: {waits}" if waits and status.state in ("pending", "starting") else ""):
             if text and text not in self._said:
                 self._said.add(text)
                 click.echo(f"  {text}", err=True)

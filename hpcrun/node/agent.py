@@ -11,15 +11,16 @@ import sys
 import time
 
 from hpcrun import environ as dialects
+from hpcrun import events
 from hpcrun.allocation import from_slurm, on_this_machine
 from hpcrun.node import ports, program, wire
-from hpcrun.node.probe import Prober
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from typing import Any, NoReturn
 
+    from hpcrun.node.probe import Prober
     from hpcrun.plan import Plan, Role
     from hpcrun.rundir import RunDir
 else:
@@ -60,6 +61,7 @@ class _Agent:
         self._attempt: int = where["attempt"]
         self._local = plan.cluster == "local"
         self._node: str = os.environ.get("SLURMD_NODENAME") or where["hosts"][0]
+        self._host: str = where["hosts"][0]
         self._held: dict[str, ports.Reservation] = {}
         self._meeting = ports.reserve(0) if role == "job" and rank == 0 else None
         self._wire = _found(where, self._hello(where["secret"]))
@@ -211,8 +213,11 @@ class _Agent:
             replica=self._replica,
         )  # fmt: skip
         now = time.monotonic()
-        probe = self._role.readiness
-        self._prober = Prober(probe, given, self._role.cwd, log, now) if probe is not None else None
+        self._prober = None
+        if self._role.readiness is not None:
+            from hpcrun.node.probe import Prober  # most workers have none
+
+            self._prober = Prober(self._role.readiness, given, self._role.cwd, log, now)
         self._probed = self._ready = False
         self._next_look, self._pause = now, _FIRST_LOOK
 
@@ -276,13 +281,27 @@ class _Agent:
             self._heard = now
         for message in messages:
             self._obey(message)
-        if self._wire.closed or now - self._heard > self._plan.lost_after:
+        if now - self._heard > self._plan.lost_after and not self._wire.closed:
+            self._tell_of_silence()
+            self._wire.close()
+        if self._wire.closed:
             raise program.Interrupted("abandoned")
         if now >= self._next_beat:
             self._next_beat = now + _BEAT
             self._wire.alive()
         if not self._ready and (now >= self._next_look or (self._prober is not None and not self._probed)):
             self._look(now)
+
+    def _tell_of_silence(self) -> None:
+        """Leave word that the supervisor's node is silent, for it may never say so itself."""
+        path = self._run.silence(self._shard, self._attempt)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except OSError:  # another one of the gang has said it
+            return
+        text = f"the node of its supervisor, {self._host}, is silent (no sign of life for {self._plan.lost_after:g} s)"
+        at = time.time()
+        events.add(path, "end", {"at": at, "exit_code": -1, "signal": 0, "cause": "node_failed", "detail": text})
 
     def _obey(self, message: dict[str, Any]) -> None:
         order = message.get("do")

@@ -12,6 +12,7 @@ import select
 import time
 
 from hpcrun import environ as dialects
+from hpcrun import events
 from hpcrun.node import program
 from hpcrun.node.hub import Hub, Seat, Trouble
 from hpcrun.node.steps import Steps
@@ -34,6 +35,8 @@ _AFTER_GRACE = 5.0
 _NAMED = 3
 """How many of the processes that are late a message names."""
 _TAIL = 5
+_FIRST_NOTE, _NOTE_EVERY = 2.0, 10.0
+"""Seconds after which a start that takes long is noted in the record, and between two such notes."""
 
 
 class Gang:
@@ -52,6 +55,7 @@ class Gang:
         self.hub = Hub(
             seats, plan.lost_after, alone=len(shards) == 1, fail_fast=plan.fail_fast, host=_HERE if self._local else ""
         )
+        self._next_note = time.monotonic() + _FIRST_NOTE
         self._meeting = run.rendezvous(shards.start, attempt)
         self._steps = Steps(plan, run, allocation, self._meeting)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if self._local and plan.devices else ""
@@ -101,12 +105,13 @@ class Gang:
         until = time.monotonic() + self._plan.start_timeout
         while not self._ready():
             number, stop = program.next_signal(until, self)
+            self._note_delay()
             if stop is not None:
                 return self._stopped(stop)
             if number in _ENDING:
                 return program.Ended(number or 0, "told")
             if number is None and not self._ready():
-                raise self._late()
+                raise self._too_late()
         return None
 
     def environ(self, shard: int) -> dict[str, str]:
@@ -149,21 +154,28 @@ class Gang:
         return None
 
     def disband(self) -> None:
-        """End every process of the gang that still runs; nobody is left when this returns, on nodes that answer."""
+        """End every process of the gang that still runs; nobody is left when this returns, on nodes that answer.
+
+        After the loss of a node the steps are left to Slurm, for srun waits for that node.
+        """
         self.hub.stopping = True
         self.hub.tell_all(do="stop")
         self._wait(lambda: all(seat.state in ("ended", "lost", "absent") or _hung_up(seat) for seat in self._seats()),
                    self._plan.grace + _AFTER_GRACE)  # fmt: skip
         self.hub.close()
+        try:
+            os.unlink(self._meeting)
+        except FileNotFoundError:
+            pass
+        if self.hub.trouble is None or self.hub.trouble.cause != "node_failed":
+            self._end_steps()
+
+    def _end_steps(self) -> None:
         self._wait(lambda: not self._steps.processes, _AFTER_GRACE)
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in self._steps.processes:
                 os.killpg(process, number)
             self._wait(lambda: not self._steps.processes, _AFTER_GRACE)
-        try:
-            os.unlink(self._meeting)
-        except FileNotFoundError:
-            pass
 
     def _seats(self) -> Sequence[Seat]:
         return list(self.hub.seats.values())
@@ -218,15 +230,28 @@ class Gang:
                 self.hub.trouble = self.hub.trouble or Trouble(text, "launch_failed", missing[0])
                 raise self.hub.trouble
 
-    def _late(self) -> Trouble:
-        """What to say when the start has taken too long: who, where, what was tried."""
+    def _note_delay(self) -> None:
+        """Write into the record whom the start waits for, a while after it began and then now and again."""
+        now = time.monotonic()
+        if now < self._next_note:
+            return
+        self._next_note = now + _NOTE_EVERY
+        late, text = self._late()
+        if late:
+            record = self._run.record(late[0].shard, self._attempt)
+            events.add(record, "waiting", {"at": time.time(), "text": text})
+
+    def _too_late(self) -> Trouble:
+        late, text = self._late()
+        return Trouble(f"not ready within {self._plan.start_timeout:g} s: {text}", "failed", late[0] if late else None)
+
+    def _late(self) -> tuple[list[Seat], str]:
+        """Who is not up yet, and what to say of them: who, where, what was tried."""
         alone = len(self._shards) == 1
         late = [seat for seat in self._seats() if seat.state not in ("ready", "ended") and seat.role == "worker"]
         late = late or [seat for seat in self._seats() if seat.state == "absent"]
         said = [f"{seat.called(alone)}: {seat.tried or _NOT_YET[seat.state]}" for seat in late[:_NAMED]]
-        more = f"; and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
-        text = f"not ready within {self._plan.start_timeout:g} s: {'; '.join(said)}{more}"
-        return Trouble(text, "failed", late[0] if late else None)
+        return late, "; ".join(said) + (f"; and {len(late) - _NAMED} more" if len(late) > _NAMED else "")
 
     def _gpus(self, seat: Seat) -> dict[str, str]:
         role = self._plan.worker if seat.role == "worker" else self._plan.job

@@ -130,7 +130,8 @@ class Hub:
             try:
                 self._attend(seat, now)
             except Trouble as trouble:
-                seat.state = "lost"
+                if seat.state != "ended":
+                    seat.state = "lost"
                 if seat.wire is not None:
                     seat.wire.close()
                 self.trouble = self.trouble or trouble
@@ -249,10 +250,15 @@ class Hub:
         """Whether a process of the gang may have ended: a worker may not before its job has, nor a shard badly."""
         if self.stopping or (seat.role == "job" and (not self._fail_fast or seat.code == 0)):
             return
+        if seat.why == "abandoned":
+            text = f"this node was silent for too long: {seat.called(self._alone)} has ended for that"
+            raise Trouble(text, "node_failed", seat)
         if seat.why == "told":
             raise Trouble(
                 f"{seat.called(self._alone)} was told to end by signal {seat.signal or 15}", "cancelled", seat
             )
+        if seat.why == "timed_out":
+            raise Trouble(f"{seat.called(self._alone)} has used up the run's timeout", "timed_out", seat)
         how = f"was killed by signal {seat.signal}" if seat.signal else f"exited with code {seat.code}"
         before = " before its job had ended" if seat.role == "worker" else ""
         raise Trouble(f"{seat.called(self._alone)} {how}{before}", "failed", seat)

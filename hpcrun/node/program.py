@@ -173,15 +173,12 @@ def supervise(
             signal_session(program, signal.SIGTERM)
         elif number is None:
             signal_session(program, signal.SIGKILL)
-        elif number in (signal.SIGCHLD, signal.SIGIO):
-            continue
         elif number == signal.SIGHUP and lifeline is not None:
             why = why or "abandoned"
             signal_session(program, signal.SIGTERM)
+        elif not _pass_on(program, number, guard, crew):
+            continue
         else:
-            _pass_on(program, number, guard, crew)
-            if number not in _ENDING:
-                continue
             why = why or "told"
             if not insist:
                 continue
@@ -237,15 +234,18 @@ def _next_signal(end_by: float | None, watched: Sequence[int] = _WATCHED) -> int
     return None if info is None else int(info.si_signo)
 
 
-def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None) -> None:
+def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None) -> bool:
+    """Let the program have a signal that came from outside; whether it asks for an end."""
+    if number in (signal.SIGCHLD, signal.SIGIO):
+        return False
     if crew is not None:
         crew.passed_on(number)
-    if guard.was_signalled(number):
-        return  # then so was the program, with every process of the job
-    if number in _ENDING:
-        signal_session(program, number)
-    else:
-        os.kill(program, number)
+    if not guard.was_signalled(number):  # else so was the program, with every process of the job
+        if number in _ENDING:
+            signal_session(program, number)
+        else:
+            os.kill(program, number)
+    return number in _ENDING
 
 
 def signal_session(leader: int, number: int) -> None:

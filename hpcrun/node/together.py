@@ -6,7 +6,7 @@ import os
 import time
 
 from hpcrun import events, retry
-from hpcrun.node import program, requeue
+from hpcrun.node import program
 from hpcrun.node.gang import Gang, tail
 from hpcrun.node.hub import Trouble
 from hpcrun.node.shard import carry_out, cause_of, next_attempt, told_by, write_end, write_start
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 
 _FAILED, _TOLD = 1 << 8, 15
 """Statuses, as wait(2) has them, of a gang that came to nothing and of one that was told to end."""
-_OF_ONE: tuple[Cause, ...] = ("failed", "timed_out", "out_of_memory", "lost")
-"""Causes that are those of one shard of a gang; the others were then cancelled on its account."""
+_OF_ONE: tuple[Cause, ...] = ("failed", "out_of_memory", "lost")
+"""Causes that are those of one shard of a gang; the others were then cancelled on its account. Time is up for all."""
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> program.Ended:
     """An attempt in the allocation of this Slurm job, which is started again after the loss of a node."""
-    if requeue.incomplete(allocation) and not os.path.exists(run.cancelled):
-        os.write(2, b"hpcrun: this job was started again without its workers; all of it is requeued\n")
-        requeue.requeue(allocation)
-        return program.Ended(_FAILED)
+    if allocation.restarts and not os.path.exists(run.cancelled):
+        from hpcrun.node import requeue  # here and below: the first start is not to wait for what it does not need
+
+        if requeue.incomplete(allocation):
+            os.write(2, b"hpcrun: this job was started again without its workers; all of it is requeued\n")
+            requeue.requeue(allocation)
+            return program.Ended(_FAILED)
     ended, cause = attempt(plan, run, allocation, shards, None)
-    if (
-        cause == "node_failed"
-        and not os.path.exists(run.cancelled)
-        and retry.again(_history(run, shards.start))
-        and not requeue.superseded(allocation)
-    ):
-        requeue.requeue(allocation)
+    if cause == "node_failed" and not os.path.exists(run.cancelled) and retry.again(_history(run, shards.start)):
+        from hpcrun.node import requeue
+
+        if not requeue.superseded(allocation):
+            requeue.requeue(allocation)
     return ended
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from containers import User
-from examples.checks import check_count, check_folds, check_sweep
-from examples.test_examples import COUNT, COUNT_ALONE, merged, results_of
+from examples.checks import check_count, check_folds, check_service, check_sweep
+from examples.test_examples import COUNT, COUNT_ALONE, SERVICE, SERVICE_ALONE, SERVICE_SHARDED, merged, results_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Hpcrun = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -38,3 +38,10 @@ def test_the_sweep_tries_every_combination_and_marks_the_front(hpcrun: Hpcrun) -
 def test_nine_folds_beat_the_baseline(hpcrun: Hpcrun) -> None:
     """Sylphx's spelling gives nine shards; each function is tested once, and each fold beats the majority."""
     check_folds(merged(hpcrun, "folds", results_of(hpcrun, "examples/folds/folds.yaml")))
+
+
+def test_workers_restore_what_one_process_restores(hpcrun: Hpcrun) -> None:
+    """Three workers, and two shards with three workers each, come to the totals of a process that has none."""
+    single = merged(hpcrun, "service", results_of(hpcrun, *SERVICE_ALONE))
+    check_service(merged(hpcrun, "service", results_of(hpcrun, *SERVICE)), single)
+    check_service(merged(hpcrun, "service", results_of(hpcrun, *SERVICE_SHARDED)), single)

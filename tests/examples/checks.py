@@ -62,6 +62,20 @@ def check_folds(merged: str, folds: int = 9) -> None:
     assert all(float(accuracy) > float(baseline) for _, _, accuracy, baseline in rows)
 
 
+def check_service(merged: str, single: str) -> None:
+    """What workers and shards restored is what one process restores; every row adds up, and most words are right."""
+    assert merged == single
+    rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +(\d+) +(\d+\.\d)%$", merged, re.MULTILINE)
+    *packages, total = [[int(number) for number in row[1:4]] for row in rows]
+    assert rows[-1][0] == "total"
+    assert [sum(column) for column in zip(*packages, strict=True)] == total
+    docstrings, words, right = total
+    assert 100 < docstrings < right < words
+    assert right > 0.7 * words
+    for row in rows:
+        assert math.isclose(float(row[4]), 100 * int(row[3]) / max(int(row[2]), 1), abs_tol=0.06)
+
+
 def _found(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     assert match, f"found no {pattern!r} in:\n{text}"

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from examples.checks import check_count, check_folds, check_sweep
+from examples.checks import check_count, check_folds, check_service, check_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 Hpcrun = Callable[..., "subprocess.CompletedProcess[str]"]
 COUNT = ("-N", "8", "--", "python3", "examples/count/count.py")
 COUNT_ALONE = ("-N", "1", "--", "python3", "examples/count/count.py")
+SERVICE = ("examples/service/service.yaml",)
+SERVICE_SHARDED = ("-N", "2", "examples/service/service.yaml")
+SERVICE_ALONE = ("--", "python3", "examples/service/job.py")
 
 
 def results_of(hpcrun: Hpcrun, *words: str) -> str:
@@ -74,6 +81,61 @@ def test_nine_folds_beat_the_baseline(hpcrun: Hpcrun) -> None:
     check_folds(merged(hpcrun, "folds", results_of(hpcrun, "examples/folds/folds.yaml")))
 
 
+def test_workers_restore_what_one_process_restores(hpcrun: Hpcrun) -> None:
+    """Three workers, and two shards with three workers each, come to the totals of a process that has none."""
+    single = merged(hpcrun, "service", results_of(hpcrun, *SERVICE_ALONE))
+    results = Path(results_of(hpcrun, *SERVICE))
+    check_service(merged(hpcrun, "service", str(results)), single)
+    part = json.loads((results / "service-0-of-1.json").read_text(encoding="utf-8"))
+    shares = [int(line.split()[-2]) for line in hpcrun("logs", results.parent.name).stdout.splitlines()[:-1]]
+    assert len(shares) == part["workers"] == 3
+    assert sum(shares) == part["library"][1] == len(part["files"])
+    assert min(shares) > 0
+    check_service(merged(hpcrun, "service", results_of(hpcrun, *SERVICE_SHARDED)), single)
+
+
+def test_no_other_cut_is_cheaper() -> None:
+    """The service's way to the best cut of a text finds what trying all cuts finds."""
+    found = runpy.run_path(str(ROOT / "examples" / "service" / "worker.py"))
+    model = found["Model"]()
+    strange = max(model.costs.values())  # what a word costs that was seen once
+    for text in ("thefile'sname", "returnTrue", "isnotxqz", "a", ""):
+        cuts = [_cut(text, places) for places in product((False, True), repeat=max(len(text) - 1, 0))]
+        cost = {cut: sum(model.costs.get(w) or strange + 4000 * len(w) for w in cut.split()) for cut in cuts}
+        assert cost[model.restored(text)] == min(cost.values()), text
+
+
+def _cut(text: str, places: tuple[bool, ...]) -> str:
+    return "".join(" " * (at > 0 and places[at - 1]) + char for at, char in enumerate(text))
+
+
+class _Liar(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = json.dumps(["x" for _ in texts]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_job_refuses_wrong_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that makes something up is found out, and there is no result."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Liar) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        address = json.dumps([f"127.0.0.1:{server.server_port}"])
+        monkeypatch.setenv("TYGER_RESTORE_WORKER_ENDPOINT_ADDRESSES", address)
+        done = alone("service/job.py", cwd=tmp_path)
+        server.shutdown()
+        thread.join()
+    assert (done.returncode, (tmp_path / "results").exists()) == (1, False)
+    assert "found answers of workers that differ" in done.stderr
+
+
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     """A standard library of three files, of which one is not UTF-8 and one is no Python."""
@@ -120,7 +182,7 @@ def test_folding_alone_does_one_fold(tmp_path: Path) -> None:
     assert done.stdout.startswith("fold 0 of 9: ")
 
 
-@pytest.mark.parametrize("example", ["count", "sweep", "folds"])
+@pytest.mark.parametrize("example", ["count", "sweep", "folds", "service"])
 def test_merging_refuses_what_is_not_whole(example: str, tmp_path: Path) -> None:
     """A merge of nothing, and one of a part of many, end with a message instead of a table."""
     nothing = alone(f"{example}/merge.py", ".", cwd=tmp_path)
