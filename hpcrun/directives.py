@@ -96,7 +96,7 @@ def _slots(job: Role, worker: Role, count: int) -> Options:
         cpus=max(job.cpus, worker.cpus),
         memory=max(job.memory or 0, worker.memory or 0) or None,
         gpus=max(job.gpus, worker.gpus),
-        gpu_type=worker.gpu_type or job.gpu_type,
+        gpu_type=worker.gpu_type if worker.gpus else job.gpu_type,
     )
     found = {"ntasks": str(count), **_process(larger, cpus=True)}
     # Ports that are fixed want a node for each worker, and nobody else's workers on it.
@@ -106,7 +106,7 @@ def _slots(job: Role, worker: Role, count: int) -> Options:
 def _second(spec: RunSpec, asked: Asked, worker: Role, first: Options) -> Options:
     """The workers' component."""
     count = worker.replicas * ((spec.shards or 1) if spec.gang else 1)
-    shared = ("job-name", "comment", "requeue", "time")
+    shared = ("job-name", "comment", "requeue", "no-requeue", "time")
     found: Options = {name: first[name] for name in shared if name in first}
     of_user = {name: value for name, value in spec.sbatch.items() if name in _FOR_ALL}
     own_pool = spec.worker is not None and spec.worker.node_pool is not None

@@ -164,7 +164,7 @@ def _local_throttle(demands: Demands, limits: Limits, at_once: int) -> int:
         ("gpus", demands.gpus, len(limits.devices), ""),
     )
     for field, wanted, there, unit in kinds:
-        if there is not None and wanted * at_once > there and (at_once == 1 or field != "cpus" or demands.explicit[0]):
+        if there is not None and wanted * at_once > there and (field != "cpus" or any(demands.explicit)):
             each = f"{wanted}{unit} a shard{_sum_shown(demands, field)}"
             times = f", times {at_once} shards of a gang" if at_once > 1 else ""
             raise SpecError(f"found {each}{times}, and this machine has {there}{unit}; lower it", field=field)

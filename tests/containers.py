@@ -21,8 +21,10 @@ WHEEL = os.environ.get("HPCRUN_TEST_WHEEL")  # read now: each test scrubs the en
 Done = subprocess.CompletedProcess[str]
 
 LEFT = """
-for process in $(grep -lzsE "^HPCRUN_RUN_ID=$1$" /proc/[0-9]*/environ; grep -lzsE "[/]runs/$1/" /proc/[0-9]*/cmdline); do
-    echo "$(dirname "$process") $(tr '\\0' ' ' <"$(dirname "$process")/cmdline")"
+programs=$(grep -lzsE "^HPCRUN_RUN_ID=$1$" /proc/[0-9]*/environ)
+runtime=$(grep -lzsE "[/]runs/$1/" /proc/[0-9]*/cmdline)
+for file in $programs $runtime; do
+    [ ! -d "${file%/*}" ] || echo "${file%/*} $(tr '\\0' ' ' <"${file%/*}/cmdline")"
 done
 """
 """Lists the processes of a run on a node: its programs by their environment, and the runtime by its command line."""

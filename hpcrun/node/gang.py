@@ -15,6 +15,7 @@ from hpcrun import environ as dialects
 from hpcrun import events
 from hpcrun.node import program
 from hpcrun.node.hub import Hub, Seat, Trouble
+from hpcrun.node.meeting import Meeting
 from hpcrun.node.steps import Steps
 
 TYPE_CHECKING = False
@@ -56,8 +57,10 @@ class Gang:
             seats, plan.lost_after, alone=len(shards) == 1, fail_fast=plan.fail_fast, host=_HERE if self._local else ""
         )
         self._next_note = time.monotonic() + _FIRST_NOTE
-        self._meeting = run.rendezvous(shards.start, attempt)
-        self._steps = Steps(plan, run, allocation, self._meeting)
+        hosts = [_HERE] if self._local else list(dict.fromkeys((allocation.node, os.uname().nodename)))
+        path = run.rendezvous(shards.start, attempt)
+        self._meeting = Meeting(path, hosts, self.hub.port, self.hub.secret, shards.start, attempt)
+        self._steps = Steps(plan, run, allocation, path)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if self._local and plan.devices else ""
         self._devices = visible.split(",") if visible else []
 
@@ -94,7 +97,7 @@ class Gang:
 
         Raises Trouble when somebody is lost on the way or the time is up.
         """
-        self._announce()
+        self._meeting.announce()
         try:
             if self._plan.worker is not None:
                 self._steps.start(self._plan.worker, self._plan.worker.replicas * len(self._shards))
@@ -163,11 +166,8 @@ class Gang:
         self._wait(lambda: all(seat.state in ("ended", "lost", "absent") or _hung_up(seat) for seat in self._seats()),
                    self._plan.grace + _AFTER_GRACE)  # fmt: skip
         self.hub.close()
-        try:
-            os.unlink(self._meeting)
-        except FileNotFoundError:
-            pass
-        if self.hub.trouble is None or self.hub.trouble.cause != "node_failed":
+        self._meeting.end()
+        if self._local or self.hub.trouble is None or self.hub.trouble.cause != "node_failed":
             self._end_steps()
 
     def _end_steps(self) -> None:
@@ -185,19 +185,6 @@ class Gang:
         while not done() and time.monotonic() < until:
             program.next_signal(min(until, time.monotonic() + 0.2), None if self.hub.closed else self)
             self._reap()
-
-    def _announce(self) -> None:
-        """Write where the supervisor is and how one proves to belong to it, for this user's eyes only."""
-        hosts = [_HERE] if self._local else list(dict.fromkeys((self._allocation.node, os.uname().nodename)))
-        text = json.dumps(
-            {"hosts": hosts, "port": self.hub.port, "secret": self.hub.secret, "first": self._shards.start,
-             "attempt": self._attempt}
-        )  # fmt: skip
-        os.makedirs(os.path.dirname(self._meeting), 0o700, exist_ok=True)
-        descriptor = os.open(f"{self._meeting}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(f"{self._meeting}.new", self._meeting)
 
     def _ready(self) -> bool:
         return all(seat.state == ("ready" if seat.role == "worker" else "here") for seat in self._seats())

@@ -29,8 +29,9 @@ _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5
 """Seconds between two tries to reach an endpoint."""
 _VERDICT = 1.5
 """Seconds for which the end of its step may explain why a process has hung up, before its node is given up."""
-_CALLERS = 4096
-"""Unproven connections at once, at most."""
+_CALLERS, _PATIENCE = 256, 1.0
+"""Unproven connections at once, for strangers must not use up the files that this process may open; where there are
+as many, one that has said nothing for these seconds gives way."""
 
 
 class Trouble(Interrupted):
@@ -174,6 +175,10 @@ class Hub:
     # Callers, until they have proven who they are.
 
     def _accept(self, now: float) -> None:
+        for caller, (until, _) in list(self._callers.items()) if len(self._callers) == _CALLERS else ():
+            if now > until - _HANDSHAKE + _PATIENCE:
+                caller.close()
+                del self._callers[caller]
         while len(self._callers) < _CALLERS:
             try:
                 connection, _ = self._listener.accept()
@@ -206,6 +211,9 @@ class Hub:
         seat.wire, seat.hello, seat.heard, seat.state = caller, hello, now, "here"
         seat.node = str(hello.get("node"))
         caller.send({"proof": wire.proof(self.secret, "hub", theirs, number)})
+        if self.stopping:  # it comes too late, and nobody waits for it
+            seat.state = "lost"
+            caller.send({"do": "stop"})
 
     # The gang's own processes.
 

@@ -75,21 +75,22 @@ def reserve(port: int) -> Reservation:
     Raises PortTaken where another replica of any run holds it, or any process uses it.
     """
     if port:
-        return _reserved(port)
+        return _reserved(port, lingering=True)
     candidates = _candidates()
     for _ in range(_TRIES):
         try:
-            return _reserved(candidates[int.from_bytes(os.urandom(4), "little") % len(candidates)])
+            # One without lingering connections: then a server can have it that does not set SO_REUSEADDR.
+            return _reserved(candidates[int.from_bytes(os.urandom(4), "little") % len(candidates)], lingering=False)
         except PortTaken:
             continue
     raise PortTaken(f"no free port on this node: {_TRIES} that were picked at random are all in use")
 
 
-def _reserved(port: int) -> Reservation:
+def _reserved(port: int, *, lingering: bool) -> Reservation:
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # closed by an exec, as every descriptor of Python's
     try:
         name.bind(b"\0hpcrun-port-%d" % port)
-        _check_unused(port)
+        _check_unused(port, lingering)
     except BaseException as error:
         name.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
@@ -98,15 +99,15 @@ def _reserved(port: int) -> Reservation:
     return Reservation(port, name.detach())
 
 
-def _check_unused(port: int) -> None:
+def _check_unused(port: int, lingering: bool) -> None:
     """Raise PortTaken if any process uses `port`.
 
-    Connections that linger after their end (TIME_WAIT) count only where Linux keeps the port from everybody until
-    they are forgotten: where a server had it that did not set SO_REUSEADDR.
+    With `lingering`, connections that linger after their end (TIME_WAIT) count only where Linux keeps the port from
+    everybody until they are forgotten: where a server had it that did not set SO_REUSEADDR.
     """
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
-            used = not _can_bind(family, address, port)
+            used = not _can_bind(family, address, port, lingering)
         except OSError as error:
             if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EACCES):
                 raise
@@ -116,10 +117,10 @@ def _check_unused(port: int) -> None:
             raise PortTaken(f"port {port} is in use on this node{_user(port)}")
 
 
-def _can_bind(family: int, address: str, port: int) -> bool:
+def _can_bind(family: int, address: str, port: int, reuse: bool) -> bool:
     probe = socket.socket(family, socket.SOCK_STREAM)
     try:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         probe.bind((address, port))

@@ -60,7 +60,6 @@ def _srun(plan: Plan, role: Role, count: int, allocation: Allocation) -> list[st
         "--wait=0",
         "--mpi=none",
         "--export=ALL",
-        "--quit-on-interrupt",
     ]
     return [*options, *_place(plan, role, count, allocation), *amounts(role)]
 

@@ -130,7 +130,7 @@ def _end(
     elif trouble is None:
         write_end(run, shard, number, ended, cause)
     else:
-        others = seat is not None and seat is not trouble.seat and cause in _OF_ONE
+        others = trouble.seat is not None and trouble.seat.shard != shard and cause in _OF_ONE
         write_end(run, shard, number, ended, "cancelled" if others else cause, detail=trouble.text)
 
 

@@ -4,83 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from containers import User
+from gangs import asked, gone, with_workers
 from waiting import until
 
-SERVES = """
-# A worker: tells whoever connects which run, shard and replica it is. Its first argument may be `late` for replica 0.
-import json, os, signal, socket, sys, time
-name = lambda *words: ".".join(words)
-env, who = os.environ, [os.environ["HPCRUN_" + part] for part in ("RUN_ID", "SHARD_INDEX", "REPLICA_INDEX")]
-print("worker", who[2], "starts", flush=True)
-if "late" in sys.argv and who[2] == "0":
-    began = time.time()
-    while time.time() < began + 5:
-        time.sleep(0.1)
-server = socket.socket()
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind(("0.0.0.0", int(env["HPCRUN_PORT_RPC"])))
-server.listen(64)
-facts = {"listens": time.time(), "node": env["SLURMD_NODENAME"], "gpus": env.get("CUDA_VISIBLE_DEVICES")}
-with open(f"{env['HPCRUN_RESULTS_DIR']}/worker.{who[1]}.{who[2]}.{env['HPCRUN_ATTEMPT']}", "x") as file:
-    json.dump(facts, file)
-while True:
-    caller, _ = server.accept()
-    caller.sendall(json.dumps([*who, env["SLURMD_NODENAME"]]).encode())
-    caller.close()
-"""
 
-ASKS = """
-# A job: asks each worker at its address who it is. Waits for its end where its argument is its shard and attempt.
-import time
-began = time.time()
-import json, os, socket, sys
-env, me = os.environ, f"{os.environ['HPCRUN_SHARD_INDEX']}.{os.environ['HPCRUN_ATTEMPT']}"
-told = json.loads(env["TYGER_RPC_WORKER_ENDPOINT_ADDRESSES"])
-said = []
-for address in told:
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), 10) as worker:
-        said.append(json.loads(worker.makefile().read()))
-facts = {"began": began, "told": told, "nodes": json.loads(env["TYGER_WORKER_NODES"]), "said": said,
-         "node": env["SLURMD_NODENAME"], "gpus": env.get("CUDA_VISIBLE_DEVICES")}
-folder = env["HPCRUN_RESULTS_DIR"]
-with open(f"{folder}/.job.{me}", "x") as file:
-    json.dump(facts, file)
-os.rename(f"{folder}/.job.{me}", f"{folder}/job.{me}")
-print("job has asked", len(said), flush=True)
-while me in sys.argv and not os.path.exists(f"{folder}/end"):
-    time.sleep(0.05)
-"""
-
-
-def with_workers(user: User, replicas: int, *, job: str = "", worker: str = "", **more: Any) -> dict[str, Any]:
-    """The spec of ASKS with so many SERVES as workers; `job` and `worker` are their arguments."""
-    codespec = {
-        "command": ["python3", user.write("serves.py", SERVES), *worker.split()],
-        "endpoints": {"rpc": "auto"},
-        **more.pop("codespec", {}),
-    }
-    command = ["python3", user.write("asks.py", ASKS), *job.split()]
-    return {"command": command, "worker": {"codespec": codespec, "replicas": replicas}, "start_timeout": "60s", **more}
-
-
-def gone(user: User, in_queue: Callable[[], str], run_id: str) -> None:
-    """Nothing of a run that has ended is in the queue or on any node."""
-    until(lambda: in_queue() == "", 60, "an empty queue")
-    until(lambda: user.left(run_id) == "", 10, "the end of the run's processes") if user.left(run_id) else None
-
-
-def asked(facts: dict[str, Any]) -> list[str]:
-    """Which workers have answered a job."""
-    return [" ".join(said[:3]) for said in facts["said"]]
-
-
-def test_the_job_waits_for_the_last_worker(user: User, in_queue: Callable[[], str]) -> None:
+def test_the_job_waits_for_the_last_worker(user: User) -> None:
     """A worker that opens its port late holds the job back until then and no longer; logs are by role and replica."""
     done = user.hpcrun("run", user.write("run.yaml", json.dumps(with_workers(user, 6, worker="late"))))
     assert (done.returncode, done.stdout.count("job has asked 6\n")) == (0, 1), done.stderr
@@ -93,7 +24,7 @@ def test_the_job_waits_for_the_last_worker(user: User, in_queue: Callable[[], st
     assert asked(job) == [f"{run_id} 0 {replica}" for replica in range(6)]
     logs = {options: user.hpcrun("logs", run_id, *options).stdout for options in LOGS}
     assert logs == LOGS
-    gone(user, in_queue, run_id)
+    gone(user, run_id)
 
 
 LOGS = {
@@ -120,7 +51,7 @@ def test_every_address_is_the_workers_own(user: User, topology: str, replicas: i
     assert [f"{worker['node']}:{worker['endpoints']['rpc']}" for worker in listed] == job["told"]
 
 
-def test_two_runs_want_one_port_on_one_node(user: User, in_queue: Callable[[], str]) -> None:
+def test_two_runs_want_one_port_on_one_node(user: User) -> None:
     """The second ends with an error that names the port, and its job never starts; the first is not disturbed."""
     place = {"sbatch": {"nodelist": "c3", "exclude": "c1,c2"}}
     spec = with_workers(user, 1, job="0.0", topology="het", codespec={"endpoints": {"rpc": 18321}}, **place)
@@ -135,28 +66,28 @@ def test_two_runs_want_one_port_on_one_node(user: User, in_queue: Callable[[], s
     user.end(first)
     assert user.hpcrun("wait", "-q", first).returncode == 0
     assert user.results(first, "job.*")["job.0.0"]["told"] == ["c4:18321"]
-    gone(user, in_queue, first)
-    gone(user, in_queue, second)
+    gone(user, first)
+    gone(user, second)
 
 
 @pytest.mark.parametrize("topology", ["auto", "het"])
-def test_shards_with_workers_of_their_own(user: User, in_queue: Callable[[], str], topology: str) -> None:
-    """Eight jobs with three workers each, three at a time, nobody following; one is requeued, the others go on."""
-    run_id = user.submit_spec(with_workers(user, 3, shards=8, max_parallel=3, topology=topology, job="1.0"))
+def test_shards_with_workers_of_their_own(user: User, topology: str) -> None:
+    """Eight jobs with three workers each, three at a time, nobody following; only the last one is requeued."""
+    run_id = user.submit_spec(with_workers(user, 3, shards=8, max_parallel=3, topology=topology, job="7.0"))
     until(lambda: len(user.results(run_id, "job.*")) == 8, 120, "eight jobs that have asked their workers")
-    shard = user.status(run_id)["shards"][1]
+    shard = user.status(run_id)["shards"][7]
     user.ok("scontrol", "requeue", shard["job"])
     user.restart(shard["job"])
     assert user.hpcrun("wait", "-q", run_id).returncode == 0
     shards = user.status(run_id)["shards"]
-    assert [shard["attempts"] for shard in shards] == [1, 2, *[1] * 6]
+    assert [shard["attempts"] for shard in shards] == [*[1] * 7, 2]
     found = user.results(run_id, "job.*")
     assert len(found) == 9
     for name, job in found.items():
         assert asked(job) == [f"{run_id} {name.split('.')[1]} {replica}" for replica in range(3)]
     assert most_at_once(user, run_id) <= 3
     assert len(user.status(run_id)["jobs"]) == (8 if topology == "het" else 1)
-    gone(user, in_queue, run_id)
+    gone(user, run_id)
 
 
 def most_at_once(user: User, run_id: str) -> int:
@@ -165,3 +96,94 @@ def most_at_once(user: User, run_id: str) -> int:
     steps = {"start": 1, "ready": 0, "end": -1}
     events = sorted((event["at"], steps[event["event"]]) for event in map(json.loads, records))
     return max(itertools.accumulate(step for _, step in events))
+
+
+TELLS = """
+# A shard of a gang: leaves its environment, and exits with the code in its argument where it is the shard named first.
+import json, os, sys, time
+env, folder = dict(os.environ), os.environ["HPCRUN_RESULTS_DIR"]
+with open(f"{folder}/.shard.{env['RANK']}", "x") as file:
+    json.dump(env, file)
+os.rename(f"{folder}/.shard.{env['RANK']}", f"{folder}/shard.{env['RANK']}")
+print("shard", env["RANK"], flush=True)
+who, code, others = sys.argv[1:]
+if env["RANK"] == who:
+    sys.exit(int(code))
+while others == "wait":
+    time.sleep(0.05)
+"""
+
+
+def test_a_gang_of_shards(user: User) -> None:
+    """Six shards start as one Slurm job, each with torch's variables and a log and an exit code of its own."""
+    words = ("-N", "6", "--gang", "--set", "spec.fail_fast=false", "--cpus", "3", "--", "python3")
+    done = user.hpcrun("run", *words, user.write("tells.py", TELLS), "4", "9", "go")
+    assert done.returncode == 3, done.stdout + done.stderr
+    status = user.status("last")
+    assert (status["status"], len(status["jobs"])) == ("partial", 1)
+    assert [shard["exit_code"] for shard in status["shards"]] == [0, 0, 0, 0, 9, 0]
+    assert user.hpcrun("logs", "last").stdout == "".join(f"[{shard}] shard {shard}\n" for shard in range(6))
+    found = [user.results(status["run_id"], "shard.*")[f"shard.{shard}"] for shard in range(6)]
+    nodes = [env["SLURMD_NODENAME"] for env in found]
+    assert nodes == [shard["node"] for shard in status["shards"]] == ["c1", "c1", "c2", "c2", "c3", "c3"]
+    assert [env["NODE_RANK"] + env["LOCAL_RANK"] + env["LOCAL_WORLD_SIZE"] for env in found] == [
+        "002", "012", "102", "112", "202", "212"
+    ]  # fmt: skip
+    assert {(env["WORLD_SIZE"], env["MASTER_ADDR"], env["SYLPHX_SHARD_COUNT"]) for env in found} == {("6", "c1", "6")}
+    assert len({env["MASTER_PORT"] for env in found}) == 1
+    assert {env["SLURM_JOB_ID"] for env in found} == set(status["jobs"])
+    gone(user, status["run_id"])
+
+
+def test_one_of_a_gang_fails(user: User) -> None:
+    """The others are cancelled on its account, at once and on every node."""
+    run_id = user.submit("-N", "6", "--gang", "--", "python3", user.write("tells.py", TELLS), "4", "9", "wait")
+    assert user.hpcrun("wait", "-q", run_id).returncode == 1
+    shards = user.status(run_id)["shards"]
+    assert [shard["state"] for shard in shards] == [*["cancelled"] * 4, "failed", "cancelled"]
+    assert shards[4]["exit_code"] == 9
+    gone(user, run_id)
+
+
+def test_gpus_of_workers(user: User) -> None:
+    """Four workers have a GPU each, no two the same, and the job none."""
+    spec = with_workers(user, 4, codespec={"resources": {"gpu": 1}}, sbatch={"partition": "gpu"})
+    run_id = user.submit_spec(spec)
+    assert user.hpcrun("wait", "-q", run_id).returncode == 0, user.hpcrun("logs", run_id).stdout
+    found = user.results(run_id, "*")
+    workers = [found[f"worker.0.{replica}.0"] for replica in range(4)]
+    assert all(len(worker["gpus"].split(",")) == 1 for worker in workers)
+    assert len({(worker["node"], worker["gpus"]) for worker in workers}) == 4
+    assert not found["job.0.0"]["gpus"]
+
+
+RUNTIME = """#!/bin/bash
+# A container runtime that has no containers: leaves the words it was given, and runs the program.
+printf '%s\\n' "$@" >"$HPCRUN_RESULTS_DIR/words.$HPCRUN_ROLE.$HPCRUN_REPLICA_INDEX"
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+"""
+CONTAINERS = """
+[containers]
+runtime = "command"
+command = ["{folder}/runtime", "{{mounts}}", "{{image}}", "--"]
+mount = ["--volume={{source}}:{{target}}:{{mode}}"]
+"""
+
+
+def test_images_of_job_and_workers(user: User) -> None:
+    """The site's own command runs both, each with its image and its mounts."""
+    user.ok("chmod", "+x", user.write("runtime", RUNTIME))
+    user.write("hpcrun.toml", CONTAINERS.format(folder=user.folder))
+    spec = with_workers(user, 2, codespec={"image": "example.org/serves:1", "mounts": ["/home:/data:ro"]})
+    run_id = user.submit_spec({**spec, "image": "example.org/asks:2"})
+    assert user.hpcrun("wait", "-q", run_id).returncode == 0, user.hpcrun("logs", run_id).stdout
+    assert asked(user.results(run_id, "job.*")["job.0.0"]) == [f"{run_id} 0 0", f"{run_id} 0 1"]
+    folder = f"{user.home}/runs/{run_id}"
+    own = {f"--volume={path}:{path}:rw" for path in (user.folder, folder)}
+    job = user.read(f"{folder}/results/words.job.0").splitlines()
+    assert (set(job[:2]), job[2:4]) == (own, ["example.org/asks:2", "--"])
+    for replica in range(2):
+        worker = user.read(f"{folder}/results/words.worker.{replica}").splitlines()
+        assert (set(worker[:3]), worker[3:5]) == (own | {"--volume=/home:/data:ro"}, ["example.org/serves:1", "--"])

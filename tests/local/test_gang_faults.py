@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import HPCRUN, Machine, ended, gone, number_in, text_of
+from machine import Machine, ended, gone, text_of
 from waiting import until
 
 from hpcrun import Run
@@ -21,7 +21,7 @@ PYTHON = [sys.executable, "-I", "-S"]
 STAY = """
 cd "$HPCRUN_RESULTS_DIR"; echo "$$ $PPID" >$HPCRUN_ROLE.$HPCRUN_SHARD_INDEX.$HPCRUN_REPLICA_INDEX
 trap 'echo told >>told.$HPCRUN_ROLE.$HPCRUN_SHARD_INDEX.$HPCRUN_REPLICA_INDEX; exit 0' TERM
-until [ -e "go.$HPCRUN_REPLICA_INDEX" ]; do sleep 0.02; done
+until [ -e "go.$HPCRUN_ROLE.$HPCRUN_REPLICA_INDEX" ]; do sleep 0.02; done
 """
 """A program that says who it is, and leaves when it is told or let."""
 LISTEN = """
@@ -90,7 +90,7 @@ def test_two_runs_with_one_fixed_port(machine: Machine) -> None:
     assert second.id != first.id
     assert f"port {port} " in second.shards()[0].detail
     assert second.shards()[0].cause == "launch_failed"
-    Path(first.dir.results, "go.0").touch()
+    Path(first.dir.results, "go.job.0").touch()
     assert ended(first).state == "succeeded"
     _nothing_left(machine)
     third = machine.submit(spec)
@@ -112,9 +112,9 @@ results, port = os.environ["HPCRUN_RESULTS_DIR"], int(os.environ["HPCRUN_PORT_HT
 with open(results + "/tries", "a") as file:
     print(port, file=file)
 if len(open(results + "/tries").readlines()) == 1:
-    code = 'import os, socket, sys; s = socket.create_server(("", int(sys.argv[1]))); print("up", flush=True); s.accept()'
-    snatcher = subprocess.Popen([sys.executable, "-c", code, str(port), results], stdout=subprocess.PIPE, env={},
-                                start_new_session=True)
+    code = 'import socket, sys; s = socket.create_server(("", int(sys.argv[1]))); print("up", flush=True); s.accept()'
+    argv = [sys.executable, "-c", code, str(port), results]
+    snatcher = subprocess.Popen(argv, stdout=subprocess.PIPE, env={}, start_new_session=True)
     snatcher.stdout.readline()
 listener = socket.create_server(("", port))
 print("listens", flush=True)
@@ -155,7 +155,8 @@ def test_a_probe_that_never_passes(machine: Machine) -> None:
     worker = {"command": JOB, "readiness": {"exec": ["sh", "-c", "echo not yet >&2; exit 3"], "timeout": "0.5s"}}
     run = machine.run(_spec(machine, worker), code=1)
     said = _why(machine, run, "failed")
-    assert said == "worker 0 on 127.0.0.1: its readiness probe did not pass in 0.5 s: sh: exit code 3: not yet"
+    assert said.startswith("worker 0 on 127.0.0.1: its readiness probe did not pass in ")
+    assert said.endswith(": sh: exit code 3: not yet")
     assert text_of(run, "told.worker.0.0") == "told\n"
 
 
@@ -166,8 +167,10 @@ def test_a_worker_that_is_not_there(machine: Machine) -> None:
 
 
 ENDS = {
-    "exit 0": "exited with code 0", "echo worn out; exit 7": "exited with code 7", "kill -KILL $$": "was killed by signal 9"
-}  # fmt: skip
+    "exit 0": "exited with code 0",
+    "echo worn out; exit 7": "exited with code 7",
+    "kill -KILL $$": "was killed by signal 9",
+}
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -175,7 +178,7 @@ def test_a_worker_ends_before_its_job(machine: Machine, end: str) -> None:
     """However it went, the attempt fails at once, by its name; the job and the other workers are told to end."""
     run = machine.submit(_spec(machine, STAY + end))
     processes = [*_pids(run, "job"), *_pids(run, "worker", 0), *_pids(run, "worker", 1)]
-    Path(run.dir.results, "go.1").touch()
+    Path(run.dir.results, "go.worker.1").touch()
     assert _why(machine, run, "failed") == f"worker 1 on 127.0.0.1 {ENDS[end]} before its job had ended"
     gone(*processes)
     assert text_of(run, "told.job.0.0") == text_of(run, "told.worker.0.0") == "told\n"
@@ -185,10 +188,26 @@ def test_a_worker_ends_before_its_job(machine: Machine, end: str) -> None:
 
 def test_a_worker_ends_before_the_job_has_begun(machine: Machine) -> None:
     """As the others are still starting: no waiting for the time of the start to be up."""
-    script = '[ $HPCRUN_REPLICA_INDEX = 1 ] && exit 3; exec sleep 1000'
-    worker = {"command": ["bash", "-c", script], "replicas": 2, "endpoints": {"http": "auto"}}
+    machine.configure(grace="60s")  # which nobody is to wait for, not even on account of those that come too late
+    script = "[ $HPCRUN_REPLICA_INDEX = 1 ] && exit 3; exec sleep 1000"
+    worker = {"command": ["bash", "-c", script], "replicas": 20, "endpoints": {"http": "auto"}}
     run = machine.run(_spec(machine, worker), code=1)
     assert _why(machine, run, "failed") == "worker 1 on 127.0.0.1 exited with code 3 before its job had ended"
+    assert "Traceback" not in Path(run.dir.local_messages).read_text()
+
+
+def test_a_worker_of_a_gang_of_shards_ends(machine: Machine) -> None:
+    """Its own shard has failed, the others are cancelled on its account: the run failed, nobody cancelled it."""
+    run = machine.submit(_spec(machine, {"command": ["bash", "-c", STAY + "exit 3"]}, shards=3, gang=True))
+    for shard in range(3):
+        _pids(run, "job", shard=shard)
+    os.kill(_pids(run, "worker", shard=1)[0], signal.SIGKILL)
+    status = ended(run)
+    assert [shard.cause for shard in status.shards] == ["cancelled", "failed", "cancelled"]
+    said = "worker 0 of shard 1 on 127.0.0.1 was killed by signal 9 before its job had ended"
+    assert {shard.detail for shard in status.shards} == {said}
+    assert machine.hpcrun("wait", run.id).returncode == 1
+    _nothing_left(machine)
 
 
 def test_a_worker_that_is_always_restarted(machine: Machine) -> None:
@@ -199,7 +218,7 @@ def test_a_worker_that_is_always_restarted(machine: Machine) -> None:
     _pids(run, "job")
     Path(run.dir.results, "die").touch()
     until(lambda: len(text_of(run, "starts").split()) == 2, what="the second start")
-    Path(run.dir.results, "go.0").touch()
+    Path(run.dir.results, "go.job.0").touch()
     assert ended(run).state == "succeeded"
     _nothing_left(machine)
 
@@ -215,6 +234,18 @@ def test_an_agent_is_killed(machine: Machine) -> None:
     os.kill(agent, signal.SIGKILL)
     assert _why(machine, run, "lost") == "worker 1 on 127.0.0.1: its supervisor was killed"
     gone(worker, job)
+
+
+def test_an_agent_falls_silent(machine: Machine) -> None:
+    """One that is stopped gives no sign of life: the attempt fails, and it is killed with the program it started."""
+    machine.configure(lost_after="1s")
+    run = machine.submit(_spec(machine, STAY))
+    job, _ = _pids(run, "job")
+    worker, agent = _pids(run, "worker", 1)
+    os.kill(agent, signal.SIGSTOP)
+    said = _why(machine, run, "node_failed")
+    assert said == "worker 1 on 127.0.0.1: its node is silent (no sign of life for 1 s)"
+    gone(worker, agent, job)
 
 
 @pytest.mark.parametrize("which", ["shard", "run", "both"])
@@ -305,7 +336,7 @@ def test_strangers_at_the_supervisors_port(machine: Machine) -> None:
             assert run.status().state == "starting"
             Path(run.dir.results, "ready").touch()
             _pids(run, "job")
-    Path(run.dir.results, "go.0").touch()
+    Path(run.dir.results, "go.job.0").touch()
     assert ended(run).state == "succeeded"
     for stranger in silent:
         stranger.close()
@@ -313,21 +344,39 @@ def test_strangers_at_the_supervisors_port(machine: Machine) -> None:
 
 @pytest.mark.parametrize("knows", [True, False], ids=["knows", "guesses"])
 def test_only_who_knows_the_secret_is_let_in(machine: Machine, knows: bool) -> None:
-    """A process that found the port, but cannot read the secret, is hung up on; with it, it has the worker's seat."""
-    machine.environ["PATH"] = f"{machine.cwd}:{machine.environ['PATH']}"
+    """A process that found the port of the supervisor, but cannot read its secret, never gets a worker's seat."""
     run = machine.submit(_spec(machine, {"command": JOB}, shards=2, max_parallel=1))
     _pids(run, "job")
-    _, agent = _pids(run, "worker")
-    os.kill(agent, signal.SIGSTOP)
-    where = json.loads(Path(run.dir.rendezvous(0, 0)).read_text())
+    let = _hold_back(run)  # the worker of the second shard, so that its seat is free
+    Path(run.dir.results, "go.job.0").touch()
+    where = json.loads(Path(until(lambda: _meeting(run, 1), what="the supervisor of shard 1")).read_text())
     secret = where["secret"] if knows else "00" * 32
     with socket.create_connection((where["hosts"][0], where["port"])) as stranger:
-        lines = stranger.makefile("rb")
-        challenge = json.loads(lines.readline())["nonce"]
+        challenge = json.loads(stranger.recv(4096))["nonce"]
         proof = wire.proof(secret, "agent", challenge, "mine")
-        hello = {"role": "worker", "shard": 0, "replica": 0, "node": "elsewhere", "nonce": "mine", "proof": proof}
+        hello = {"role": "worker", "shard": 1, "replica": 0, "node": "elsewhere", "nonce": "mine", "proof": proof}
         stranger.sendall(wire.line(hello))
-        assert lines.readline() == b""
-    os.kill(agent, signal.SIGCONT)
-    assert HPCRUN
-    assert number_in
+        answer = stranger.recv(4096)
+        let.touch()
+    if not knows:
+        assert answer == b""
+        assert ended(run).state == "succeeded"
+        return
+    assert json.loads(answer.splitlines()[0])["proof"] == wire.proof(secret, "hub", "mine", challenge)
+    detail = ended(run).shards[1].detail
+    assert detail == "worker 0 on elsewhere: its node is lost (the connection to it was closed)"
+
+
+def _meeting(run: Run, shard: int) -> str:
+    path = run.dir.rendezvous(shard, 0)
+    return path if os.path.exists(path) else ""
+
+
+def _hold_back(run: Run) -> Path:
+    """Let no further agent of `run` begin before the file that is returned is there."""
+    start, let = Path(run.dir.start), Path(run.dir.results, "let")
+    new = start.with_name("start.new")
+    held = f"import os, time\nwhile not os.path.exists({str(let)!r}):\n    time.sleep(0.02)\n"
+    new.write_text(held + start.read_text())
+    new.replace(start)
+    return let

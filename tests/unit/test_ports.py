@@ -192,8 +192,8 @@ def test_port_that_is_bound_only(reserve: Reserve) -> None:
 
 
 @pytest.mark.parametrize("reuse", [True, False])
-def test_port_of_connections_that_linger(reserve: Reserve, reuse: bool) -> None:
-    """TIME_WAIT keeps nobody from a port, but where it does: after servers that did not set SO_REUSEADDR."""
+def test_port_of_connections_that_linger(reserve: Reserve, monkeypatch: pytest.MonkeyPatch, reuse: bool) -> None:
+    """TIME_WAIT keeps nobody from a fixed port, but after servers without SO_REUSEADDR; no free port has it."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
         listener.bind(("127.0.0.1", 0))
@@ -202,6 +202,9 @@ def test_port_of_connections_that_linger(reserve: Reserve, reuse: bool) -> None:
         with socket.create_connection(address) as client:
             listener.accept()[0].close()
             assert client.recv(1) == b""
+    monkeypatch.setattr(ports, "_candidates", lambda: [address[1]])
+    with pytest.raises(ports.PortTaken, match="no free port"):
+        reserve(0)
     if reuse:
         reserve(address[1])
     else:

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from unit.made import plan, settings
 
 from hpcrun import script
+from hpcrun.config import NodePool
 from hpcrun.errors import TemplateError
 from hpcrun.plan import Plan
 from hpcrun.rundir import RunDir
 
-GOLDEN = Path(__file__).parent / "golden" / "batch.sh"
+GOLDEN = Path(__file__).parent / "golden"
 SHELLCHECK = shutil.which("shellcheck", path=os.path.dirname(sys.executable)) or "shellcheck"
 
 HOSTILE = [
@@ -77,7 +78,35 @@ def test_golden() -> None:
         sbatch={"partition": "gpu", "exclusive": True, "comment": "it's #1"},
         prologue="set -u", config=settings(prologue="module load cuda"),
     )  # fmt: skip
-    assert render(made, batch=1) == GOLDEN.read_text(encoding="utf-8")
+    assert render(made, batch=1) == (GOLDEN / "batch.sh").read_text(encoding="utf-8")
+
+
+def test_golden_het(tmp_path: Path) -> None:
+    """A whole heterogeneous job: the workers' component with its pool, its amounts, and nothing of the job's own."""
+    worker = {
+        "command": ["serve"], "replicas": 3, "node_pool": "gpu pool", "cpus": 4, "memory": "6G", "gpus": "a100:2",
+        "endpoints": {"http": 8080},
+    }  # fmt: skip
+    made = plan(
+        worker=worker, shards=5, max_parallel=2, tasks=4, nodes=2, memory="1G", timeout="1h", name="my run",
+        sbatch={"exclude": "bad[1-2]", "exclusive": True, "comment": "it's #1"}, prologue="set -u",
+        config=settings(node_pools={"gpu pool": NodePool(partition="gpu", constraint="a100&nvlink")}),
+    )  # fmt: skip
+    rendered = render(made, batch=3)
+    assert rendered == (GOLDEN / "het.sh").read_text(encoding="utf-8")
+    checked(rendered, tmp_path)
+    assert argv(rendered, tmp_path) == ["-I", "-S", "/home/me/.hpcrun/runs/abc/start.py", "shard", "3"]
+
+
+def test_golden_flat(tmp_path: Path) -> None:
+    """A whole array whose elements hold job and workers: one component, with a task for each of them."""
+    worker = {"command": ["serve"], "replicas": 2, "cpus": 2, "memory": "4G", "endpoints": {"http": "auto"}}
+    made = plan(worker=worker, shards=8, max_parallel=3, cpus=2, memory="4G", timeout="1h", node_pool="cpu",
+                config=settings(node_pools={"cpu": NodePool(partition="c")}))  # fmt: skip
+    rendered = render(made)
+    assert rendered == (GOLDEN / "flat.sh").read_text(encoding="utf-8")
+    checked(rendered, tmp_path)
+    assert argv(rendered, tmp_path) == ["-I", "-S", "/home/me/.hpcrun/runs/abc/start.py", "shard", "0"]
 
 
 def test_one_program() -> None:
