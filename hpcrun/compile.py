@@ -168,6 +168,8 @@ def _worker(
             "one variable, which holds 128 KiB; use more shards", field="worker.replicas",
         )  # fmt: skip
     pool = _pool(asked.node_pool, setting.config, "worker.node_pool") if asked.node_pool else job_pool
+    if program.working_dir is None:
+        program = program.model_copy(update={"working_dir": spec.working_dir})
     return _role(setting, program, "worker", asked.machine, asked.replicas, _reference(asked.codespec)), pool
 
 

@@ -70,7 +70,7 @@ ABSENT = programs.ABSENT | dict.fromkeys(
 
 _TARGET = ["codespec", "node_pool", "machine", "replicas"]
 _WORKER_ONLY = dict.fromkeys(
-    ("endpoints", "readiness"), "found a field of workers on the job; job codespecs cannot have it"
+    ("endpoints", "readiness"), "found a field of workers on the job, wanted it under `worker`"
 )
 
 
@@ -219,6 +219,11 @@ def spelled(source: Source) -> Source:
         found = found.replaced("codespec", programs.spelled(found.inner("codespec")))
     if isinstance(found.values.get("worker"), dict):
         found = found.replaced("worker", _worker(found.inner("worker")))
+    elif isinstance(found.values.get("worker"), str):
+        name = found.values["worker"]
+        raise found.error(
+            ("worker",), f"found {shown(name)}, wanted a mapping such as {{codespec: {name}, replicas: 2}}"
+        )
     if isinstance(found.values.get("resources"), dict):
         found = found.replaced("resources", programs.resources_spelled(found.inner("resources")))
     return found
@@ -268,6 +273,12 @@ def from_source(source: Source) -> RunSpec:
     found = spelled(source)
     for path, kind in ((("codespec",), "job"), (("worker", "codespec"), "worker")):
         found = _kinds(found, path, kind)
+    workers = found.values.get("worker")
+    if isinstance(workers, dict) and "codespec" not in workers:
+        raise found.error(
+            ("worker",), "found no program for the workers, wanted `codespec: NAME` or `command: [PROGRAM, …]` there "
+            "(--worker-codespec)"
+        )  # fmt: skip
     spec = validated(RunSpec, found)
     _check_programs(spec, found)
     _check_together(spec, found)

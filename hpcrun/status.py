@@ -234,7 +234,8 @@ def _ended(attempts: Sequence[Attempt]) -> bool:
 def settled(plan: Plan, records: Mapping[int, Sequence[Attempt]]) -> bool:
     """Whether the records alone say how every shard ended, so that nothing need be asked."""
     return len(records) == plan.shards and all(
-        _ended(attempts) and attempts[-1].cause not in _BROUGHT_BACK for attempts in records.values()
+        _ended(attempts) and (plan.cluster == "local" or attempts[-1].cause not in _BROUGHT_BACK)
+        for attempts in records.values()
     )
 
 
@@ -275,7 +276,7 @@ def _shard(plan: Plan, seen: Seen, index: int, job: str, task: int | None) -> Sh
     base = ShardStatus(index, "pending", attempts=len(attempts), job=address)
     if last is not None:
         base = dataclasses.replace(base, node=last.node, started=last.started)
-    if last is not None and last.ended is not None and not _brought_back(last, queued):
+    if last is not None and last.ended is not None and (plan.cluster == "local" or not _brought_back(last, queued)):
         return dataclasses.replace(
             base,
             state=from_cause(last.cause),
@@ -286,7 +287,7 @@ def _shard(plan: Plan, seen: Seen, index: int, job: str, task: int | None) -> Sh
             detail=last.detail,
         )
     if queued is not None:
-        return _by_queue(base, last, queued)
+        return _by_queue(plan, base, last, queued)
     if seen.accounting is not None and index in seen.accounting:
         return _by_word(base, seen.accounting[index])
     return _by_absence(base, last, seen, job)
@@ -301,11 +302,12 @@ def _brought_back(last: Attempt, queued: Said | None) -> bool:
     return last.cause in _BROUGHT_BACK and queued is not None and queued.state not in TERMINAL
 
 
-def _by_queue(base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
+def _by_queue(plan: Plan, base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
     if queued.state == "running" and last is not None and last.ended is not None:
         return dataclasses.replace(base, state="pending", detail=f"{last.detail or last.cause}; Slurm runs it again")
     if queued.state == "running" and last is not None and last.waits:
-        return dataclasses.replace(base, state="starting", detail=last.detail or "the rest of its gang is not up yet")
+        whom = "its workers are" if plan.worker else "the rest of its gang is"
+        return dataclasses.replace(base, state="starting", detail=last.detail or f"{whom} not up yet")
     if queued.state == "running" and last is None:
         return dataclasses.replace(base, state="starting", node=queued.node)
     return _by_word(base, queued)

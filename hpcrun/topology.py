@@ -71,11 +71,25 @@ def decide(spec: RunSpec, demands: Demands, limits: Limits, cluster: str, *, sam
         if (spec.shards or 1) == 1:
             return Shape("job")
         return Shape("gang") if spec.gang else Shape("array")
-    if cluster == "local":
-        if spec.topology == "het":
-            raise SpecError("found het on the local cluster, wanted auto: there is one machine", field="topology")
-        return Shape("flat")
-    return _with_workers(spec, demands, limits, same_pool=same_pool)
+    if cluster == "local" and spec.topology == "het":
+        raise SpecError("found het on the local cluster, wanted auto: there is one machine", field="topology")
+    shape = Shape("flat") if cluster == "local" else _with_workers(spec, demands, limits, same_pool=same_pool)
+    there = None if limits.nodes is None else limits.nodes - 1  # the job has a node to itself
+    _check_fixed_ports(spec, demands, 1 if cluster == "local" else there)
+    return shape
+
+
+def _check_fixed_ports(spec: RunSpec, demands: Demands, there: int | None) -> None:
+    """Raises SpecError where fixed ports want more nodes than are `there` for workers."""
+    if there is None or demands.worker is None or not _fixed_ports(demands):
+        return
+    wanted = demands.worker.replicas * ((spec.shards or 1) if spec.gang else 1)
+    if wanted > there:
+        raise SpecError(
+            f"found a fixed port for {wanted} workers, each of which wants a node of its own, and there "
+            f"{'is one' if there == 1 else f'are {there}'} for them; wanted auto, or fewer workers",
+            field="worker.codespec.endpoints",
+        )  # fmt: skip
 
 
 def _with_workers(spec: RunSpec, demands: Demands, limits: Limits, *, same_pool: bool) -> Shape:
@@ -168,6 +182,8 @@ def _local_throttle(demands: Demands, limits: Limits, at_once: int) -> int:
             each = f"{wanted}{unit} a shard{_sum_shown(demands, field)}"
             times = f", times {at_once} shards of a gang" if at_once > 1 else ""
             raise SpecError(f"found {each}{times}, and this machine has {there}{unit}; lower it", field=field)
+    if _fixed_ports(demands):
+        return 1
     amounts = (("cpus", demands.cpus, limits.cpus, ""), *kinds[1:])
     fits = [there // wanted for _, wanted, there, _ in amounts if wanted and there is not None]
     return max(1, min(fits))

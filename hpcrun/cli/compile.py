@@ -30,7 +30,7 @@ def show(decided: Prepared, *, as_json: bool) -> None:
         click.echo(json.dumps({"plan": plan.to_json(), "scripts": scripts}, indent=1))
         return
     click.echo(f"{plan.name}: {plan.reason}")
-    for batch in plan.batches:
+    for batch in plan.batches if plan.sharded else ():
         last = batch.first + batch.count - 1
         throttle = f", {batch.throttle} at once" if batch.throttle else ""
         after = f", after batch {batch.after}" if batch.after is not None else ""

@@ -76,6 +76,8 @@ def variables(here: Mapping[str, str], ports: Mapping[str, int] | None = None) -
 
     Raises UsageError outside of Slurm jobs, and for endpoints where there are no workers.
     """
+    if "HPCRUN_RUN_ID" in here and ports:
+        raise UsageError("found --endpoint in a run of hpcrun's own, whose job knows the endpoints of its workers")
     if "HPCRUN_RUN_ID" in here:
         return {
             name: here[name]

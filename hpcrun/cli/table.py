@@ -38,7 +38,8 @@ def report(run: Run, status: RunStatus, *, every: bool = False) -> str:
     if not every and len(bad) > _ROWS:
         parts.append(f"  … and {len(bad) - _ROWS} more: hpcrun status {status.run_id} --all\n")
     if bad:
-        parts.append("\n" + _last_words(run, bad[0]))
+        # What was cancelled, in a gang for instance, has less to say than what failed.
+        parts.append("\n" + _last_words(run, next((shard for shard in bad if shard.state != "cancelled"), bad[0])))
     return "".join(parts)
 
 

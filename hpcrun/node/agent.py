@@ -66,7 +66,8 @@ class _Agent:
         self._orders: list[dict[str, Any]] = []
         self._child = 0
         self._readiness: Readiness | None = None
-        self._tried = ""
+        self._tried = self._lives = ""
+        self._ends = 0
 
     def carry_out(self) -> None:
         """Wait for the start, run the program, and say how it ended."""
@@ -78,6 +79,9 @@ class _Agent:
             if not self._port_was_taken(ended):
                 break
         while ended is not None and ended.why is None and self._role.restart == "always":
+            self._ends += 1
+            how = f"signal {ended.signal}" if ended.signal else f"code {ended.code}"
+            self._lives = f" (it has ended {self._ends} times and was started again, last after {how})"
             self._rest()
             ended = self._run_once(order)
         if ended is not None:
@@ -217,8 +221,8 @@ class _Agent:
             self._wire.send({"event": "failed", "text": problem, "cause": "failed"})
         elif readiness.ready:
             self._wire.send({"event": "listening", "ports": readiness.ports})
-        elif readiness.tried != self._tried:
-            self._tried = readiness.tried
+        elif readiness.tried + self._lives != self._tried:
+            self._tried = readiness.tried + self._lives
             self._wire.send({"event": "trying", "text": self._tried})
 
     # What program.supervise asks of a crew.

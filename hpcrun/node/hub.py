@@ -104,7 +104,7 @@ class Hub:
         self.port = int(self._listener.getsockname()[1])
         self._callers: dict[wire.Wire, tuple[float, str]] = {}
         self._next_beat = time.monotonic() + _BEAT
-        self._addresses: dict[str, tuple[Any, ...]] = {}
+        self._addresses: dict[str, list[tuple[Any, ...]]] = {}
         self.trouble: Trouble | None = None
         self._told = False
 
@@ -203,7 +203,8 @@ class Hub:
         if not wire.proves(hello.get("proof"), self.secret, "agent", number, theirs):
             caller.close()
             return
-        seat = self.seats.get((hello["role"], hello["shard"], hello["replica"]))
+        claim = hello.get("role"), hello.get("shard"), hello.get("replica")
+        seat = next((seat for place, seat in self.seats.items() if place == claim), None)
         if seat is None or seat.wire is not None:
             caller.close()
             return
@@ -288,8 +289,9 @@ class Hub:
     def _call_endpoint(self, seat: Seat, name: str) -> None:
         try:
             family, address = self._address(seat.node, seat.ports[name])
-        except OSError as error:
-            seat.tried = f"endpoint {name}: the name {seat.node} cannot be resolved: {error.strerror}"
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            seat.tried = f"endpoint {name}: the name {seat.node} cannot be resolved: {reason}"
             return
         pending = socket.socket(family, socket.SOCK_STREAM)
         wire.call(pending.fileno())
@@ -314,10 +316,13 @@ class Hub:
             del seat.reaching[name]
 
     def _address(self, host: str, port: int) -> tuple[int, tuple[Any, ...]]:
+        """An address of `host`, each time the next one: a name may stand for several, of two families."""
         if host not in self._addresses:
-            family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-            self._addresses[host] = (family, address)
-        family, address = self._addresses[host]
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            self._addresses[host] = [(family, address) for family, _, _, _, address in found]
+        known = self._addresses[host]
+        known.append(known.pop(0))
+        family, address = known[-1]
         return family, (address[0], port, *address[2:])
 
 

@@ -131,7 +131,9 @@ def _end(
         write_end(run, shard, number, ended, cause)
     else:
         others = trouble.seat is not None and trouble.seat.shard != shard and cause in _OF_ONE
-        write_end(run, shard, number, ended, "cancelled" if others else cause, detail=trouble.text)
+        nothing = program.Ended(_FAILED)
+        nothing.code = -1  # what became of its own program does not count
+        write_end(run, shard, number, nothing, "cancelled" if others else cause, detail=trouble.text)
 
 
 def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,12 @@ def test_ports_in_arguments_and_names_with_a_dash(machine: Machine) -> None:
 
 def test_a_fixed_port(machine: Machine) -> None:
     """One replica has the very port that its spec names, shard after shard."""
-    fixed = {"endpoints": {"http": 17311}}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    fixed = {"endpoints": {"http": port}}
     script = 'echo 0; echo "$TYGER_HTTP_WORKER_ENDPOINT_ADDRESSES"'
     run = machine.run(_spec(machine, ["bash", "-c", script], fixed, shards=2, max_parallel=1))
-    assert [_answers(run, shard) for shard in range(2)] == [['["127.0.0.1:17311"]']] * 2
+    assert [_answers(run, shard) for shard in range(2)] == [[f'["127.0.0.1:{port}"]']] * 2
 
 
 def test_a_worker_for_its_own_machine_only(machine: Machine) -> None:

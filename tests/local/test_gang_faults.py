@@ -106,14 +106,25 @@ def test_a_stranger_on_a_fixed_port(machine: Machine) -> None:
     assert f"worker 0 on 127.0.0.1: port {port} is in use on this node, by a process of uid {os.getuid()}" in said
 
 
+SNATCHER = """
+import os, socket, sys, time
+parent = os.getpid()
+if os.fork():
+    os._exit(0)
+while os.getppid() == parent:
+    time.sleep(0.001)
+listener = socket.create_server(("", int(sys.argv[1])))
+print("up", flush=True)
+listener.accept()
+"""
+"""Not the worker's: neither in its session nor its child, and without its environment."""
 SNATCH = """
 import os, socket, subprocess, sys
 results, port = os.environ["HPCRUN_RESULTS_DIR"], int(os.environ["HPCRUN_PORT_HTTP"])
 with open(results + "/tries", "a") as file:
     print(port, file=file)
 if len(open(results + "/tries").readlines()) == 1:
-    code = 'import socket, sys; s = socket.create_server(("", int(sys.argv[1]))); print("up", flush=True); s.accept()'
-    argv = [sys.executable, "-c", code, str(port), results]
+    argv = [sys.executable, "-c", sys.argv[1], str(port), results]
     snatcher = subprocess.Popen(argv, stdout=subprocess.PIPE, env={}, start_new_session=True)
     snatcher.stdout.readline()
 listener = socket.create_server(("", port))
@@ -125,7 +136,7 @@ while True:
 
 def test_an_automatic_port_that_somebody_takes(machine: Machine) -> None:
     """A worker that cannot have its port, because another process was faster, is started again with another one."""
-    worker = {"command": [*PYTHON, "-c", SNATCH], "endpoints": {"http": "auto"}}
+    worker = {"command": [*PYTHON, "-c", SNATCH, SNATCHER], "endpoints": {"http": "auto"}}
     run = machine.run(_spec(machine, worker, job=["bash", "-c", "echo $TYGER_HTTP_WORKER_ENDPOINT_ADDRESSES"]))
     first, second = text_of(run, "tries").split()
     assert first != second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcrun.allocation import from_slurm, on_this_machine
+from hpcrun.allocation import from_slurm, on_this_machine, tasks_per_node
 
 
 def test_job() -> None:
@@ -44,3 +44,42 @@ def test_this_machine() -> None:
     """A shard of the local cluster is alone on the machine."""
     found = on_this_machine("me", "local-3", 7)
     assert (found.cluster, found.task, found.nodes, found.components) == ("local", 7, ("me",), (("me",),))
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("1", (1,)), ("4(x2)", (4, 4)), ("2(x3),1", (2, 2, 2, 1)), ("1,2(x2),3", (1, 2, 2, 3)), ("16(x1)", (16,)),
+        ("", ()), ("2,", (2,)),
+    ],
+)  # fmt: skip
+def test_tasks_per_node(text: str, counts: tuple[int, ...]) -> None:
+    """Slurm writes equal counts of neighbours once."""
+    assert tasks_per_node(text) == counts
+
+
+def test_several_tasks_a_node() -> None:
+    """Every task of the further components is a worker on its node, in order; the first component's are the job's."""
+    found = from_slurm(
+        {"SLURM_JOB_ID": "20", "SLURM_HET_SIZE": "3", "SLURM_JOB_ID_HET_GROUP_0": "20",
+         "SLURM_JOB_NODELIST_HET_GROUP_0": "a[1-2]", "SLURM_TASKS_PER_NODE_HET_GROUP_0": "2,1",
+         "SLURM_JOB_NODELIST_HET_GROUP_1": "b[1-4]", "SLURM_TASKS_PER_NODE_HET_GROUP_1": "2(x3),1",
+         "SLURM_JOB_NODELIST_HET_GROUP_2": "c1", "SLURM_TASKS_PER_NODE_HET_GROUP_2": "2"}
+    )  # fmt: skip
+    assert (found.nodes, found.tasks) == (("a1", "a2"), (2, 1))
+    assert found.workers == ("b1", "b1", "b2", "b2", "b3", "b3", "b4", "c1", "c1")
+
+
+def test_het_job_without_counts() -> None:
+    """Where Slurm does not say how many tasks a component has on its nodes, each of them is one worker."""
+    found = from_slurm(
+        {"SLURM_JOB_ID": "20", "SLURM_HET_SIZE": "2", "SLURM_JOB_NODELIST_HET_GROUP_0": "a",
+         "SLURM_JOB_NODELIST_HET_GROUP_1": "b[1-2]"}
+    )  # fmt: skip
+    assert (found.workers, found.tasks) == (("b1", "b2"), ())
+
+
+def test_tasks_of_a_plain_job() -> None:
+    """A job that is not heterogeneous has the tasks of its nodes, and no workers."""
+    found = from_slurm({"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-4]", "SLURM_TASKS_PER_NODE": "2(x3),1"})
+    assert (found.nodes, found.tasks, found.workers) == (("n1", "n2", "n3", "n4"), (2, 2, 2, 1), ())

@@ -93,7 +93,7 @@ SPEC_LINES = [
     ("export: SLURM_X=1", "2: export: found SLURM_X=, wanted a name that hpcrun does not set itself"),
     ("script: b", "2: script: found `script` beside `command`, wanted one of them"),
     ("retries: 3", f"2: retries: {NOT_YET}"),
-    ("kind: worker", "2: kind: found a worker as the run's program, wanted kind: job; workers go under `worker`"),
+    ("kind: worker", "2: kind: found 'worker', wanted 'job'; workers are described under `worker`"),
     ("gangScheduling: true", f"2: gangScheduling: {ALONE}"),
     ("shards: 4\ngang: true\nmax_parallel: 2", "4: max_parallel: found 2 beside `gang: true`, which starts all 4 shards at once; wanted one of them"),
     ("replicas: 2", "2: replicas: found 2, wanted 1: for copies of the job write `shards` and `gang: true`"),

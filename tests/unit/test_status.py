@@ -8,6 +8,7 @@ import pytest
 from unit.made import plan
 
 from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.slurm import _accounting_row
 from hpcrun.states import SLURM_STATES, TERMINAL
 from hpcrun.status import (
     Attempt,
@@ -244,3 +245,104 @@ def test_json() -> None:
     assert found["counts"] == {"succeeded": 1, "failed": 1}
     assert (found["status"], found["completedIndexes"], found["failedIndexes"]) == ("partial", "1", "0")
     assert [shard["state"] for shard in found["shards"]] == ["failed", "succeeded"]
+
+
+GANG = {**START, "gang": True, "node": "first"}
+READY = {"event": "ready", "at": 1.5, "node": "n2", "workers": ["w1"]}
+SLOW = {"event": "waiting", "at": 1.2, "text": "worker 1 on n3: nothing listens on port 80"}
+END = {"event": "end", "at": 2.0, "exit_code": 0, "signal": 0, "cause": None}
+NOT_UP = "the rest of its gang is not up yet"
+
+
+@pytest.mark.parametrize(
+    ("events", "waits", "node", "detail"),
+    [
+        ([START], False, "n1", ""),
+        ([GANG], True, "first", ""),
+        ([GANG, SLOW], True, "first", SLOW["text"]),
+        ([GANG, SLOW, {**SLOW, "text": "later"}], True, "first", "later"),
+        ([GANG, SLOW, READY], False, "n2", ""),
+        ([GANG, READY], False, "n2", ""),
+        ([GANG, END], False, "first", ""),
+        ([GANG, SLOW, END], False, "first", ""),
+        ([GANG, READY, END], False, "n2", ""),
+        ([GANG, {**END, "cause": "failed", "detail": "worker 0 exited"}], False, "first", "worker 0 exited"),
+    ],
+)
+def test_record_of_a_gang(events: list[dict[str, Any]], waits: bool, node: str, detail: str) -> None:
+    """A shard of a gang waits until all are ready; then it is where it runs, and its end says what was wrong."""
+    found = attempt(events, 0)
+    assert found is not None
+    assert (found.gang, found.waits, found.node, found.detail) == (bool(events[0].get("gang")), waits, node, detail)
+
+
+@pytest.mark.parametrize(
+    ("events", "queue", "expected"),
+    [
+        ([GANG], queued("RUNNING"), ("starting", NOT_UP, "first")),
+        ([GANG, SLOW], queued("RUNNING"), ("starting", SLOW["text"], "first")),
+        ([GANG, SLOW, READY], queued("RUNNING"), ("running", "", "n2")),
+        ([GANG, READY], queued("RUNNING"), ("running", "", "n2")),
+        ([GANG, READY], queued("COMPLETING"), ("running", "", "n2")),
+        ([GANG], queued("NODE_FAIL"), ("failed", "", "first")),
+        ([GANG], None, ("failed", "it ended without a record", "first")),
+    ],
+)
+def test_gang_starts(events: list[dict[str, Any]], queue: Said | None, expected: tuple[str, str, str]) -> None:
+    """Until its workers are up a running job is starting, and the status says for whom it waits."""
+    found = status(attempt(events, 0), queue, None).shards[0]
+    assert (found.state, found.detail, found.node) == expected
+
+
+def test_detail_of_an_end() -> None:
+    """What the supervisor says of an end is shown, and again while Slurm brings the job back after a lost node."""
+    text = "worker 1 on n3: its node is lost (the connection to it was closed)"
+    lost = attempt([GANG, {**END, "exit_code": 1, "cause": "node_failed", "detail": text}], 0)
+    found = status(lost, None, None)
+    assert (found.shards[0].state, found.shards[0].cause, found.shards[0].detail) == ("failed", "node_failed", text)
+    assert found.to_json()["shards"][0]["detail"] == text
+    again = status(lost, queued("RUNNING"), None).shards[0]
+    assert (again.state, again.detail) == ("pending", f"{text}; Slurm runs it again")
+    waits = status(lost, queued("PENDING", "BeginTime"), None).shards[0]
+    assert (waits.state, waits.detail) == ("pending", "BeginTime")
+
+
+@pytest.mark.parametrize("shape", [{}, {"worker": {"command": ["serve"]}}])
+def test_rows_of_a_gang(shape: dict[str, Any]) -> None:
+    """One row of a gang is about all of its shards; the workers' component has a number of its own and says nothing."""
+    made = plan(shape, shards=3, gang=True)
+    found = by_shard(made, {0: "8"}, [QueueRow("8", None, "RUNNING", nodes="a,b"), QueueRow("9", None, "PENDING")])
+    assert {shard: (said.state, said.node) for shard, said in found.items()} == {
+        shard: ("running", "a,b") for shard in range(3)
+    }
+
+
+def test_rows_of_het_jobs() -> None:
+    """Where each shard is a heterogeneous job, its leader's row is about it: ``8+0`` in accounting, never ``8+1``."""
+    made = plan({"worker": {"command": ["serve"]}}, shards=2, topology="het")
+    lines = ["8+0|FAILED|3:0|a", "8+1|COMPLETED|0:0|w", "8+0.batch|FAILED|3:0|a", "10+0|COMPLETED|0:0|b"]
+    rows = [row for line in lines for row in _accounting_row(line)]
+    assert [(row.job, row.tasks) for row in rows] == [("8", None), ("10", None)]
+    found = by_shard(made, {0: "8", 1: "10"}, rows)
+    assert {shard: (said.state, said.exit_code, said.node) for shard, said in found.items()} == {
+        0: ("failed", 3, "a"), 1: ("succeeded", 0, "b")
+    }  # fmt: skip
+
+
+def test_addresses_of_gangs() -> None:
+    """All shards of a gang are one job; shards with heterogeneous jobs of their own have one each."""
+    seen = Seen({}, Submitted({0: "8"}), {}, {}, cancelled=False, asked=5.0)
+    assert [shard.job for shard in fold(plan(shards=3, gang=True), seen).shards] == ["8"] * 3
+    seen = Seen({}, Submitted({0: "8", 1: "10"}), {}, {}, cancelled=False, asked=5.0)
+    made = plan({"worker": {"command": ["serve"]}}, shards=2, topology="het")
+    assert [shard.job for shard in fold(made, seen).shards] == ["8", "10"]
+
+
+def test_gang_is_starting() -> None:
+    """A run whose gang is not up yet is starting, and then it runs."""
+    made = plan(shards=2, gang=True)
+    for events, state in (([GANG], "starting"), ([GANG, READY], "running")):
+        records = {shard: (attempt(events, 0),) for shard in range(2)}
+        queue = by_shard(made, {0: "8"}, [QueueRow("8", None, "RUNNING")])
+        seen = Seen(records, Submitted({0: "8"}), queue, {}, cancelled=False, asked=5.0)  # type: ignore[arg-type]
+        assert fold(made, seen).state == state

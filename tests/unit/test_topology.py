@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from unit.made import ASKED, SLURM, local, plan, settings
 
 from hpcrun.cluster import Limits
+from hpcrun.compile import MOST_WORKERS
 from hpcrun.config import NodePool
 from hpcrun.errors import SpecError
 from hpcrun.plan import Plan
@@ -220,6 +221,8 @@ REFUSED: list[tuple[dict[str, Any], Limits, str]] = [
     ({**workers(gpus="a:1"), "gpus": "b:1", "topology": "flat"}, SLURM, "topology: found flat, but job and workers want different kinds of GPUs; wanted het or auto"),
     ({**workers(), "tasks": 2}, ONE_NODE, "worker: found workers that need a heterogeneous job (the job is a parallel program with nodes of its own), and this cluster has one node, on which its components cannot start together; make job and workers alike"),
     ({**workers(node_pool="gpu"), "shards": 3}, ONE_NODE, "worker: found workers that need a heterogeneous job (job and workers are in different node pools), and this cluster has one node, on which its components cannot start together; make job and workers alike"),
+    (workers(MOST_WORKERS + 1), SLURM, f"worker.replicas: found {MOST_WORKERS + 1}, wanted {MOST_WORKERS} at most: the addresses of all workers of a shard go into one variable, which holds 128 KiB; use more shards"),
+    (workers(3, max_replicas=2), SLURM, "worker.replicas: found 3, and the codespec allows at most 2 (maxReplicas)"),
     ({**workers(), "shards": 5, "topology": "het", "max_parallel": 2, "sbatch": {"dependency": "afterok:1?afterok:2"}}, SLURM, "sbatch.dependency: found alternatives (?) beside max_parallel on a run of several arrays, which depend on each other; wanted dependencies that all must hold (,)"),
 ]  # fmt: skip
 
