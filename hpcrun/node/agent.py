@@ -92,18 +92,21 @@ class _Agent:
             number, stop = program.next_signal(None, self)
             if self._orders:
                 return self._orders.pop()
-            if stop is not None:
-                raise program.Interrupted(stop)
-            if number in (signal.SIGTERM, signal.SIGINT):
-                self._wire.send({"event": "ended", "code": -1, "signal": number, "why": "told"})
-                raise program.Interrupted("told")
+            self._heed(number, stop)
 
     def _rest(self) -> None:
         until = time.monotonic() + _RESTART_PAUSE
         while time.monotonic() < until:
-            _, stop = program.next_signal(until, self)
-            if stop is not None:
-                raise program.Interrupted(stop)
+            number, stop = program.next_signal(until, self)
+            self._heed(number, stop)
+
+    def _heed(self, number: int | None, stop: str | None) -> None:
+        """Leave where this process is to end and no program runs that could be told."""
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._wire.send({"event": "ended", "code": -1, "signal": number, "why": "told"})
+            stop = "told"
+        if stop is not None:
+            raise program.Interrupted(stop)
 
     def _run_once(self, order: dict[str, Any]) -> program.Ended | None:
         """Start the program and wait for its end; None where it could not be started, which has been said."""
@@ -208,7 +211,14 @@ class _Agent:
 
             prober = Prober(self._role.readiness, given, self._role.cwd, self._log(), time.monotonic(), since=since)
         listens = {name: held.port for name, held in self._held.items()}
-        self._readiness = Readiness(listens, self._child, marker, prober, near=self._local)
+        self._readiness = Readiness(
+            listens,
+            self._child,
+            marker,
+            prober,
+            near=self._local,
+            within=self._role.readiness.timeout if self._role.readiness else None,
+        )
 
     def _log(self) -> str:
         stream = "out" if self._plan.separate_stderr else "log"

@@ -20,15 +20,23 @@ _FIRST_LOOK, _LAST_LOOK = 0.02, 0.05
 class Readiness:
     """Of the program that leads session `session`; `marker` is in the environment of all of its processes.
 
-    `ports` are those of its endpoints. With `near` it is enough to listen for processes of the same node. `due` is when
-    to look next, by time.monotonic(), `tried` what is still lacking.
+    `listens` has the ports of its endpoints, `within` the seconds that its probe has. With `near` it is enough to
+    listen for processes of the same node. `due` is when to look next, by time.monotonic(), `tried` what still lacks.
     """
 
     def __init__(
-        self, listens: Mapping[str, int], session: int, marker: Mapping[str, str], prober: Prober | None, *, near: bool
+        self,
+        listens: Mapping[str, int],
+        session: int,
+        marker: Mapping[str, str],
+        prober: Prober | None,
+        *,
+        near: bool,
+        within: float | None,
     ) -> None:
         self.ports, self.tried, self.ready = dict(listens), "", False
         self._session, self._marker, self._prober, self._near = session, marker, prober, near
+        self._within = within or 0.0
         self.due, self._pause = time.monotonic(), _FIRST_LOOK
 
     def is_due(self, now: float) -> bool:
@@ -53,7 +61,7 @@ class Readiness:
     def _give_up(self, prober: Prober) -> str:
         self.due = math.inf
         prober.close()
-        return f"its readiness probe did not pass in time: {prober.tried}"
+        return f"its readiness probe did not pass in {self._within:g} s: {prober.tried}"
 
     def _lacking(self) -> str:
         """What the first endpoint lacks that does not listen yet; empty where all do."""

@@ -93,7 +93,7 @@ def attempt(plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifelin
         ended = program.Ended(0, "told")
     else:
         ended = carry_out(plan, run, allocation, shard, number, lifeline)
-    write_end(run, shard, number, ended, cause_of(ended, allocation))
+    write_end(run, shard, number, ended, cause_of(ended, allocation), time.time())
     return ended
 
 
@@ -112,11 +112,11 @@ def write_start(record: int, allocation: Allocation, shard: int, number: int, **
     os.close(record)
 
 
-def write_end(run: RunDir, shard: int, number: int, ended: program.Ended, cause: Cause | None, **more: Value) -> None:
-    """End the record of an attempt."""
-    facts: dict[str, Value] = {
-        "at": time.time(), "exit_code": ended.code, "signal": ended.signal, "cause": cause, **more
-    }  # fmt: skip
+def write_end(
+    run: RunDir, shard: int, number: int, ended: program.Ended, cause: Cause | None, at: float, **more: Value
+) -> None:
+    """End the record of an attempt, which ended at the time `at`."""
+    facts: dict[str, Value] = {"at": at, "exit_code": ended.code, "signal": ended.signal, "cause": cause, **more}
     events.add(run.record(shard, number), "end", facts)
 
 

@@ -61,13 +61,16 @@ def attempt(
         trouble = gang.hub.trouble
     if trouble is not None:
         ended = program.Ended(_FAILED, "trouble")
-    cause = _cause(ended, trouble, allocation)
-    for shard in shards:
-        _end(run, allocation, shard, number, gang.hub.seats.get(("job", shard, 0)), (ended, cause, trouble))
+    cause, at = _cause(ended, trouble, allocation), time.time()
     if trouble is not None:
         culprit = trouble.seat.shard if trouble.seat is not None else shards.start
         _explain(plan, run, trouble, culprit, number)
-    gang.disband()
+    if cause is None:  # a failure is told at once; who waits for a success waits for the last words of the workers too
+        gang.disband()
+    for shard in shards:
+        _end(run, allocation, shard, number, gang.hub.seats.get(("job", shard, 0)), (ended, cause, trouble), at)
+    if cause is not None:
+        gang.disband()
     return ended, cause
 
 
@@ -120,20 +123,21 @@ def _end(
     number: int,
     seat: Seat | None,
     whole: tuple[program.Ended, Cause | None, Trouble | None],
+    at: float,
 ) -> None:
     """End the record of one shard: as it ended itself, or else as the whole gang did."""
     ended, cause, trouble = whole
     if seat is not None and seat.state == "ended":
         own = program.Ended(seat.signal or seat.code << 8, seat.why or None)
         own_cause = cause if seat.why == "told" else cause_of(own, allocation)
-        write_end(run, shard, number, own, own_cause)
+        write_end(run, shard, number, own, own_cause, at)
     elif trouble is None:
-        write_end(run, shard, number, ended, cause)
+        write_end(run, shard, number, ended, cause, at)
     else:
         others = trouble.seat is not None and trouble.seat.shard != shard and cause in _OF_ONE
         nothing = program.Ended(_FAILED)
         nothing.code = -1  # what became of its own program does not count
-        write_end(run, shard, number, nothing, "cancelled" if others else cause, detail=trouble.text)
+        write_end(run, shard, number, nothing, "cancelled" if others else cause, at, detail=trouble.text)
 
 
 def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from hpcrun import retry
-from hpcrun.states import Cause
+
+if TYPE_CHECKING:
+    from hpcrun.states import Cause
 
 
 def test_lost_nodes() -> None:

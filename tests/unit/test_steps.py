@@ -12,7 +12,7 @@ from hpcrun.allocation import Allocation
 from hpcrun.node import steps
 from hpcrun.plan import Plan, Role
 
-ALWAYS = ["srun", "--input=none", "--kill-on-bad-exit=0", "--wait=0", "--mpi=none", "--export=ALL", "--quit-on-interrupt"]  # fmt: skip  # noqa: E501
+ALWAYS = ["srun", "--input=none", "--kill-on-bad-exit=0", "--wait=0", "--mpi=none", "--export=ALL"]
 BLOCK = ["--distribution=block", "--exact"]
 LOCAL = dataclasses.replace(ASKED, cluster="local")
 

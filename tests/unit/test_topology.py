@@ -193,8 +193,9 @@ def test_every_combination() -> None:
             "shards": shards, "gang": gang, "topology": topology, "max_parallel": parallel
         }  # fmt: skip
         limits = dataclasses.replace(SLURM, nodes=nodes)
+        crowded = ports == FIXED and nodes is not None and 2 * ((shards or 1) if gang else 1) > nodes - 1
         bounded = gang and parallel and (shards or 1) > parallel
-        if bounded or (pool and (topology == "flat" or (topology == "auto" and nodes == 1))):
+        if bounded or crowded or (pool and (topology == "flat" or (topology == "auto" and nodes == 1))):
             with pytest.raises(SpecError):
                 plan(fields, config=POOLS, limits=limits)
             continue
@@ -221,6 +222,9 @@ REFUSED: list[tuple[dict[str, Any], Limits, str]] = [
     ({**workers(gpus="a:1"), "gpus": "b:1", "topology": "flat"}, SLURM, "topology: found flat, but job and workers want different kinds of GPUs; wanted het or auto"),
     ({**workers(), "tasks": 2}, ONE_NODE, "worker: found workers that need a heterogeneous job (the job is a parallel program with nodes of its own), and this cluster has one node, on which its components cannot start together; make job and workers alike"),
     ({**workers(node_pool="gpu"), "shards": 3}, ONE_NODE, "worker: found workers that need a heterogeneous job (job and workers are in different node pools), and this cluster has one node, on which its components cannot start together; make job and workers alike"),
+    (workers(2, **FIXED), ONE_NODE, "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there are 0 for them; wanted auto, or fewer workers"),
+    (workers(2, **FIXED), dataclasses.replace(SLURM, nodes=2), "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there is one for them; wanted auto, or fewer workers"),
+    ({**workers(2, **FIXED), "shards": 2, "gang": True}, dataclasses.replace(SLURM, nodes=4), "worker.codespec.endpoints: found a fixed port for 4 workers, each of which wants a node of its own, and there are 3 for them; wanted auto, or fewer workers"),
     (workers(MOST_WORKERS + 1), SLURM, f"worker.replicas: found {MOST_WORKERS + 1}, wanted {MOST_WORKERS} at most: the addresses of all workers of a shard go into one variable, which holds 128 KiB; use more shards"),
     (workers(3, max_replicas=2), SLURM, "worker.replicas: found 3, and the codespec allows at most 2 (maxReplicas)"),
     ({**workers(), "shards": 5, "topology": "het", "max_parallel": 2, "sbatch": {"dependency": "afterok:1?afterok:2"}}, SLURM, "sbatch.dependency: found alternatives (?) beside max_parallel on a run of several arrays, which depend on each other; wanted dependencies that all must hold (,)"),
@@ -233,6 +237,13 @@ def test_refused(fields: dict[str, Any], limits: Limits, said: str) -> None:
     with pytest.raises(SpecError) as caught:
         plan(fields, config=POOLS, limits=limits)
     assert str(caught.value) == said
+
+
+def test_fixed_ports_that_fit() -> None:
+    """As many workers with a fixed port as there are nodes beside the job's are what a cluster can have."""
+    assert plan(workers(3, **FIXED), limits=dataclasses.replace(SLURM, nodes=4)).shape == "het"
+    made = plan(workers(3, **FIXED), shards=9, limits=dataclasses.replace(SLURM, nodes=4))
+    assert (made.shape, len(made.batches)) == ("het", 9)
 
 
 # On one machine.
@@ -251,7 +262,8 @@ def here(fields: Mapping[str, Any], **limits: Any) -> Plan:
         ({"shards": 20}, "array", "20 shards on this machine, up to 8 at once", array(20, 8)),
         ({"shards": 4, "gang": True}, "gang", "4 shards on this machine all at once", one(4)),
         (workers(), "flat", "one program with 2 workers on this machine", one()),
-        (workers(**FIXED), "flat", "one program with 2 workers on this machine", one()),
+        (workers(1, **FIXED), "flat", "one program with one worker on this machine", one()),
+        ({**workers(1, **FIXED), "shards": 3}, "flat", "3 shards with one worker each on this machine, up to 1 at once", array(3, 1)),
         ({**workers(), "nodes": 2, "tasks": 2}, "flat", "one program with 2 workers on this machine", one()),
         ({**workers(), "topology": "flat"}, "flat", "one program with 2 workers on this machine", one()),
         ({**workers(), "shards": 9}, "flat", "9 shards with 2 workers each on this machine, up to 2 at once", array(9, 2)),
@@ -306,6 +318,7 @@ def test_local_throttle(fields: dict[str, Any], throttle: int) -> None:
         ({**workers(4, memory="5G")}, "memory: found 20480 MiB a shard (job 0, 4 workers of 5120), and this machine has 16384 MiB; lower it"),
         ({**workers(2, gpus=1), "gpus": 1}, "gpus: found 3 a shard (job 1, 2 workers of 1), and this machine has 2; lower it"),
         ({"tasks": 5, "cpus": 2}, "cpus: found 10 a shard, and this machine has 8; lower it"),
+        (workers(2, **FIXED), "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there is one for them; wanted auto, or fewer workers"),
         ({"shards": 3, "gang": True, "cpus": 4}, "cpus: found 4 a shard, times 3 shards of a gang, and this machine has 8; lower it"),
         ({"shards": 3, "gang": True, "memory": "6G"}, "memory: found 6144 MiB a shard, times 3 shards of a gang, and this machine has 16384 MiB; lower it"),
         ({"shards": 3, "gang": True, "gpus": 1}, "gpus: found 1 a shard, times 3 shards of a gang, and this machine has 2; lower it"),

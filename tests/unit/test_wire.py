@@ -42,9 +42,11 @@ def line() -> Iterator[tuple[wire.Wire, socket.socket]]:
         other = socket.create_connection(server.getsockname())
         connection, _ = server.accept()
     here = wire.Wire(connection)
-    with other:
-        yield here, other
-    here.close()
+    try:
+        with other:
+            yield here, other
+    finally:
+        here.close()
 
 
 def received(here: wire.Wire, count: int) -> list[dict[str, Any]]:
@@ -83,7 +85,7 @@ def test_in_pieces() -> None:
 
 NOISE = [
     b"", b"x", b"{", b'{"a": 1', b"[1]", b"3", b'"x"', b"null", b"\xff\xfe\xfd", b"\x00\x01", b'{"a": \xff}',
-    b"[" * 4000, b'{"a": ' * 600, b'{"a": ' + b"9" * 4080 + b"}", b"GET / HTTP/1.1\r", b"\xef\xbb\xbf{}x", b"\r",
+    b"[" * 4000, b'{"a": ' * 600, b"GET / HTTP/1.1\r", b"\xef\xbb\xbf{}x", b"\r",
 ]  # fmt: skip
 
 
