@@ -23,7 +23,7 @@ from hpcrun.spec import RunSpec
 START_TIMEOUT = 600.0
 """Seconds until workers must be up, where the spec does not say."""
 
-MOST_WORKERS = 131072 // len('"' + 64 * "h" + ':65535",')
+MOST_WORKERS = (131072 - 512) // len('"' + 64 * "h" + ':65535",')
 """Workers of a shard whose addresses fit into one variable, with host names as long as Linux has them."""
 
 _SHELLS = ("bash", "sh", "zsh", "python", "python3", "perl", "Rscript", "julia", "node")

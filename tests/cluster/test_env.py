@@ -83,6 +83,12 @@ def test_a_heterogeneous_job(batch: Batch) -> None:
     assert found["HPCRUN_RUN_ID"] == f"slurm-{found['SLURM_JOB_ID_HET_GROUP_0']}"
 
 
+def test_a_heterogeneous_job_with_several_tasks_a_node(batch: Batch) -> None:
+    """Every task of the further components is a worker: its node stands there once for each, in the tasks' order."""
+    (found,) = batch("--nodelist=c4", "hetjob", "--ntasks=4 --ntasks-per-node=2 --nodelist=c[1-2]", "hetjob", "--nodelist=c3")
+    assert json.loads(found["TYGER_WORKER_NODES"]) == ["c1", "c1", "c2", "c2", "c3"]
+
+
 def test_outside_of_jobs(user: User) -> None:
     """On the login node there is nothing to print; the message says where to call it."""
     done = user.hpcrun("env")

@@ -240,7 +240,6 @@ def test_no_spec_sets_them() -> None:
         assert name.startswith(environ.RESERVED_PREFIXES)
 
 
-@pytest.mark.xfail(reason="MOST_WORKERS leaves no room for the variable's own name", strict=True)
 def test_largest_number_of_workers() -> None:
     """The addresses of as many workers as a spec may ask for go into one variable of Linux's, whatever their names."""
     found = environ.workers(["h" * 64] * MOST_WORKERS, {"http": [65535] * MOST_WORKERS})
