@@ -8,15 +8,16 @@ spec describes its job by the same fields. docs/spec.md is the reference.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
-from hpcrun import quantity
-from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES, shell_safe
-from hpcrun.fields import EntryError, Source, canonical, shown, validated
+from hpcrun import probes, quantity
+from hpcrun.fields import Source, canonical, shown, validated
+from hpcrun.probes import ProbeGiven
+from hpcrun.values import Command, Count, Endpoints, Env, Gpus, Memory, Model, Mounts, Script, Text, Word, amount
 
 SPELLINGS = {
     "cwd": "working_dir",
@@ -37,172 +38,22 @@ ABSENT = {"buffers": _CLOUD, "sockets": _CLOUD, "identity": _CLOUD}
 
 NAME = re.compile(r"[a-z0-9\-._]+")
 _REFERENCE = re.compile(r"([a-z0-9\-._]+)(?:/versions/([1-9][0-9]{0,8}))?")
-_ENDPOINT = re.compile(r"[A-Za-z]([-_A-Za-z0-9]*[A-Za-z0-9])?")
 
 
-def _text(value: object) -> object:
-    """Numbers where text is wanted are what YAML made of it; of true and false nobody knows which word was meant."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    return value
-
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError(f"found a NUL byte in {shown(value)}, wanted text: no program can be given one")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_text), pydantic.AfterValidator(_no_nul)]
-Code = Annotated[str, pydantic.AfterValidator(_no_nul)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-
-
-def one_line(text: str) -> str:
-    """`text`, which is to become part of a line of an sbatch script.
-
-    Raises ValueError where it holds a control character.
-    """
-    if any(ord(char) < 32 or char == "\x7f" for char in text):
-        raise ValueError(f"found a control character in {shown(text)}, wanted a single line")
-    return text
-
-
-Word = Annotated[str, pydantic.AfterValidator(one_line)]
-
-
-def _command(value: object) -> object:
-    if isinstance(value, str):
-        raise ValueError(
-            f"found the text {shown(value)}, wanted a list such as [python, train.py]; for shell code use `script`"
-        )
-    if value == []:
-        raise ValueError("found an empty list, wanted a program and its arguments")
-    if isinstance(value, list) and value[0] == "":
-        raise ValueError("found an empty text as the program, wanted its name or path")
-    return value
-
-
-def _script(value: object) -> object:
-    return "\n".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
-
-
-def _env(value: object) -> object:
-    for name, content in value.items() if isinstance(value, dict) else ():
-        if isinstance(content, bool):
-            raise EntryError(name, f'found {shown(content)}, wanted text; write {name}: "{shown(content)}"')
-        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise EntryError(name, f"found the variable name {name!r}, wanted a name without = or NUL")
-        if name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:
-            raise EntryError(name, f"found {name}, which hpcrun sets itself; wanted a name without a reserved prefix")
-        if len(f"{name}={content}".encode("utf-8", "surrogateescape")) > 131071:
-            raise EntryError(name, "found more than 128 KiB, which Linux gives to no program; put it in a file")
-    return value
-
-
-def _gpus(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return str(value)
-    name, _, count = str(value).rpartition(":")
-    if not isinstance(value, str) or not _is_number(count) or not name.isprintable() or (":" in value and not name):
-        raise ValueError(f"found {shown(value)}, wanted a number of GPUs or TYPE:NUMBER")
-    return value
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
-
-
-def _amount(read: Callable[[Any], Any]) -> BeforeValidator:
-    """`read`, a function of `quantity`, for a field: a number beyond all numbers is no amount."""
-
-    def check(value: object) -> object:
-        try:
-            return read(value)
-        except OverflowError as error:
-            raise ValueError(f"found {shown(value)}, wanted an amount that a machine may have") from error
-
-    return BeforeValidator(check)
-
-
-Command = Annotated[list[Text], BeforeValidator(_command)]
-Script = Annotated[Code, BeforeValidator(_script)]
-Env = Annotated[dict[str, Text], BeforeValidator(_env)]
-Memory = Annotated[int, _amount(quantity.memory)]
-Gpus = Annotated[str, BeforeValidator(_gpus)]
-
-
-def _endpoints(value: object) -> object:
-    """Endpoint names to ports; ``auto`` is 0, a free port for each replica."""
-    if not isinstance(value, Mapping):
-        return value
-    found: dict[str, int] = {}
-    seen: dict[str, str] = {}
-    for name, port in value.items():
-        if not isinstance(name, str) or not _ENDPOINT.fullmatch(name):
-            raise EntryError(name, f"found the endpoint {name!r}, wanted letters, digits and dashes, a letter first")
-        key = shell_safe(name)
-        if key in seen:
-            raise EntryError(name, f"found `{name}` beside `{seen[key]}`: both are {key} in upper case; rename one")
-        if port == "auto":
-            port = 0
-        elif not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
-            raise EntryError(name, f"found {shown(port)}, wanted a port from 1 to 65535, or auto")
-        seen[key], found[name] = name, port
-    return found
-
-
-def _mounts(value: object) -> object:
-    """``SOURCE[:TARGET[:ro]]`` or a mapping, as (source, target, read only)."""
-    if not isinstance(value, list):
-        return value
-    return [_mount(entry) for entry in value]
-
-
-def _mount(entry: object) -> tuple[str, str, bool]:
-    if isinstance(entry, str):
-        source, _, rest = entry.partition(":")
-        target, _, mode = rest.partition(":")
-        parts: tuple[object, object, object] = (source, target or source, mode in ("ro",))
-        good = mode in ("", "ro", "rw")
-    elif isinstance(entry, Mapping):
-        given = {str(key).replace("_", "").lower(): content for key, content in entry.items()}
-        source_, target_ = given.pop("source", None), given.pop("target", given.pop("mountpath", None))
-        parts = (source_, target_ or source_, given.pop("readonly", False))
-        good = not given
-    else:
-        parts, good = (None, None, False), False
-    source_, target_, read_only = parts
-    if not good or not isinstance(source_, str) or not isinstance(target_, str) or not isinstance(read_only, bool):
-        raise ValueError(f"found {shown(entry)}, wanted SOURCE, SOURCE:TARGET or SOURCE:TARGET:ro")
-    for path in (source_, target_):
-        if not path.startswith("/") or set(path) & set(",:\n\0"):
-            raise ValueError(f"found {shown(path)} in {shown(entry)}, wanted an absolute path without , and :")
-    return source_, target_, read_only
-
-
-Mounts = Annotated[list[tuple[str, str, bool]], BeforeValidator(_mounts)]
-"""(source, target, read only) of each folder that a container sees."""
-
-
-class _Model(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class Amounts(_Model):
+class Amounts(Model):
     """CPUs and memory in Kubernetes quantities: ``500m``, ``2``; ``1Gi``, ``512M``, bytes. Slurm's units come out."""
 
-    cpu: Annotated[int, _amount(quantity.kubernetes_cpus)] | None = None
-    memory: Annotated[int, _amount(quantity.kubernetes_memory)] | None = None
+    cpu: Annotated[int, amount(quantity.kubernetes_cpus)] | None = None
+    memory: Annotated[int, amount(quantity.kubernetes_memory)] | None = None
 
 
-class Resources(_Model):
+class Resources(Model):
     """Tyger's resources. Slurm allots one amount and caps at it: the limit where there is one, else the request."""
 
     requests: Amounts = Amounts()
     limits: Amounts = Amounts()
-    gpu: Annotated[int, _amount(quantity.kubernetes_count)] | None = None
-    shm: Annotated[int, _amount(quantity.kubernetes_memory)] | None = None
+    gpu: Annotated[int, amount(quantity.kubernetes_count)] | None = None
+    shm: Annotated[int, amount(quantity.kubernetes_memory)] | None = None
     """Size of /dev/shm in MiB; container runtimes whose template asks for it get it, else the node's own holds."""
 
     @property
@@ -216,95 +67,9 @@ class Resources(_Model):
         return self.limits.memory or self.requests.memory
 
 
-class TcpPort(_Model):
-    """Passes when something accepts connections."""
+class Program(Model):
+    """A program and what each copy of it needs; what a codespec and a run's job have in common."""
 
-    port: Text
-    host: Text = "127.0.0.1"
-
-
-class HttpGet(_Model):
-    """Passes when the answer is 2xx or 3xx."""
-
-    url: Text
-    headers: dict[str, Text] = {}
-
-
-class LogWatch(_Model):
-    """Passes when the log holds `match_count` lines that match a pattern (searched for anywhere in the line)."""
-
-    regex_pattern: Text | None = None
-    match_pattern: Text | None = None
-    """A plain text, or ``re:PATTERN``."""
-    match_count: Count = 1
-
-    @pydantic.model_validator(mode="after")
-    def _one(self) -> LogWatch:
-        if (self.regex_pattern is None) == (self.match_pattern is None):
-            raise ValueError("wanted one of regex_pattern and match_pattern")
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"found {shown(self.pattern)}, which is no regular expression: {error}") from error
-        return self
-
-    @property
-    def pattern(self) -> str:
-        """What is searched for, as a regular expression."""
-        if self.regex_pattern is not None:
-            return self.regex_pattern
-        text = self.match_pattern or ""
-        prefix = next((word for word in ("re:", "regex:") if text.startswith(word)), None)
-        return text[len(prefix) :] if prefix else re.escape(text)
-
-
-class Exec(_Model):
-    """Passes when the command exits with 0."""
-
-    command: Command
-
-
-_CHECKS: tuple[tuple[str, type[_Model]], ...] = (
-    ("tcp_port", TcpPort), ("http_get", HttpGet), ("log_watch", LogWatch), ("exec", Exec),
-)  # fmt: skip
-
-
-class Probe(_Model):
-    """When a process is ready: one check, and how often it is made. The words are nv-sflow's and Kubernetes'."""
-
-    tcp_port: TcpPort | None = None
-    http_get: HttpGet | None = None
-    log_watch: LogWatch | None = None
-    exec: Exec | None = None
-    delay: Annotated[float, BeforeValidator(quantity.seconds)] = 0.0
-    """Seconds before the first check."""
-    interval: Annotated[float, BeforeValidator(quantity.duration)] | None = None
-    """Seconds between two checks; by default 20 ms at first and half a second at most."""
-    each_check_timeout: Annotated[float, BeforeValidator(quantity.duration)] = 5.0
-    timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
-    """Seconds until it must have passed; the run's start_timeout holds as well."""
-    success_threshold: Count = 1
-    """How many checks in a row must pass."""
-
-    @pydantic.model_validator(mode="after")
-    def _one(self) -> Probe:
-        if sum(check is not None for check in (self.tcp_port, self.http_get, self.log_watch, self.exec)) != 1:
-            raise ValueError("wanted exactly one of tcp_port, http_get, log_watch and exec")
-        return self
-
-
-def _probe(value: object) -> object:
-    if isinstance(value, Mapping) and "exec" in value and isinstance(value["exec"], list):
-        return {**value, "exec": {"command": value["exec"]}}
-    return value
-
-
-class Codespec(_Model):
-    """What to execute, and what each copy of it needs."""
-
-    kind: Literal["job", "worker"] = "job"
-    image: Text | None = None
-    """A container image, for the site's runtime."""
     command: Command | None = None
     """Program and first arguments."""
     args: list[Text] = []
@@ -313,11 +78,14 @@ class Codespec(_Model):
     """Shell code for bash, instead of a command: text, or a list of lines."""
     env: Env = {}
     working_dir: Text | None = None
+    """Where the program starts; the directory of the submission by default, for workers that of their run."""
+    image: Text | None = None
+    """A container image, run by the site's runtime."""
     resources: Resources = Resources()
     cpus: Count | None = None
-    """CPUs of one process; wins over resources, as memory and gpus do."""
+    """CPUs of one process, 1 by default; wins over resources, as memory and gpus do."""
     memory: Memory | None = None
-    """Memory of one process: MiB, or 8G."""
+    """Memory of one process: MiB, or 8G; the cluster's default by default."""
     gpus: Gpus | None = None
     """GPUs of one process: a number, or TYPE:NUMBER."""
     nodes: Count | None = None
@@ -328,11 +96,34 @@ class Codespec(_Model):
     """What ``srun --mpi`` gets: pmix, pmi2, none."""
     mounts: Mounts = []
     """Folders that a container sees: SOURCE[:TARGET[:ro]]."""
+
+    def problems(self) -> list[tuple[tuple[str, ...], str]]:
+        """What is wrong with a program whose fields are each right: (field, problem)."""
+        found: list[tuple[tuple[str, ...], str]] = []
+        if not self.command and not self.script:
+            found.append(((), "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"))
+        if self.command and self.script:
+            found.append((("script",), "found `script` beside `command`, wanted one of them"))
+        if self.args and self.script:
+            found.append((("args",), "found `args` beside `script`, wanted them in the script, or a `command`"))
+        return found + self.problems_of_ranks()
+
+    def problems_of_ranks(self) -> list[tuple[tuple[str, ...], str]]:
+        """What is wrong with how many processes it is."""
+        if self.nodes and self.tasks and self.tasks < self.nodes:
+            return [(("tasks",), f"found {self.tasks} tasks on {self.nodes} nodes, wanted a task a node at least")]
+        return []
+
+
+class Codespec(Program):
+    """What to execute, and what each copy of it needs."""
+
+    kind: Literal["job", "worker"] = "job"
     max_replicas: Count | None = None
     """The most copies a run may ask for; no bound by default."""
-    endpoints: Annotated[dict[str, int], BeforeValidator(_endpoints)] = {}
-    """Workers: names of ports that they listen on; 0 (``auto``) is a free one for each replica."""
-    readiness: Annotated[Probe, BeforeValidator(_probe)] | None = None
+    endpoints: Endpoints = {}
+    """Workers: names of ports that they listen on."""
+    readiness: ProbeGiven | None = None
     """Workers: what must hold before the job starts, besides that every endpoint accepts connections."""
     restart: Literal["never", "always"] = "never"
     """Workers: whether one that exits is started again (Tyger's behaviour) or fails the attempt."""
@@ -354,7 +145,7 @@ def spelled(source: Source) -> Source:
     if isinstance(found.values.get("resources"), dict):
         found = found.replaced("resources", resources_spelled(found.inner("resources")))
     if isinstance(found.values.get("readiness"), dict):
-        found = found.replaced("readiness", _probe_spelled(found.inner("readiness")))
+        found = found.replaced("readiness", probes.spelled(found.inner("readiness")))
     return found
 
 
@@ -364,14 +155,6 @@ def resources_spelled(source: Source) -> Source:
     for name in ("requests", "limits"):
         if isinstance(found.values.get(name), dict):
             found = found.replaced(name, canonical(found.inner(name), list(Amounts.model_fields), {}, {}))
-    return found
-
-
-def _probe_spelled(source: Source) -> Source:
-    found = canonical(source, list(Probe.model_fields), {}, {})
-    for name, model in _CHECKS:
-        if isinstance(found.values.get(name), dict):
-            found = found.replaced(name, canonical(found.inner(name), list(model.model_fields), {}, {}))
     return found
 
 
@@ -389,19 +172,9 @@ def checked(source: Source, kind: str | None = None) -> Codespec:
 
 def problems(made: Codespec, kind: str | None) -> list[tuple[tuple[str, ...], str]]:
     """What is wrong with a codespec whose fields are each right: (field, problem)."""
-    found: list[tuple[tuple[str, ...], str]] = []
-    if kind and made.kind != kind:
-        found.append((("kind",), f"found a codespec of kind {made.kind}, wanted one of kind {kind} here"))
-    found += _problems_of_kind(made)
-    if not made.command and not made.script:
-        found.append(((), "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"))
-    if made.command and made.script:
-        found.append((("script",), "found `script` beside `command`, wanted one of them"))
-    if made.args and made.script:
-        found.append((("args",), "found `args` beside `script`, wanted them in the script, or a `command`"))
-    if made.nodes and made.tasks and made.tasks < made.nodes:
-        found.append((("tasks",), f"found {made.tasks} tasks on {made.nodes} nodes, wanted a task a node at least"))
-    return found
+    wrong_kind = f"found a codespec of kind {made.kind}, wanted one of kind {kind} here"
+    found = [(("kind",), wrong_kind)] if kind and made.kind != kind else []
+    return [*found, *_problems_of_kind(made), *made.problems()]
 
 
 def _problems_of_kind(made: Codespec) -> list[tuple[tuple[str, ...], str]]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from hpcrun import topology
 from hpcrun.cluster import Limits
 from hpcrun.codespec import Codespec
-from hpcrun.codespec import Probe as AskedProbe
 from hpcrun.config import Config, Machine, NodePool
 from hpcrun.containers import wrapped
 from hpcrun.directives import Asked, components
@@ -18,6 +17,7 @@ from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.errors import SpecError
 from hpcrun.fields import suggestion
 from hpcrun.plan import Plan, Probe, Role
+from hpcrun.probes import Probe as AskedProbe
 from hpcrun.spec import RunSpec
 
 START_TIMEOUT = 600.0

@@ -17,10 +17,10 @@ import pydantic
 from pydantic import BeforeValidator, Field
 
 from hpcrun import quantity
-from hpcrun.codespec import Code, Mounts, Word
 from hpcrun.errors import ConfigError, SpecError
 from hpcrun.fields import EntryError, Path, Place, Source, all_of, canonical, shown, snake, suggestion, validated
 from hpcrun.spec import spelled
+from hpcrun.values import Code, Mounts, Word
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -199,7 +199,8 @@ def _path(registry: str, name: str, version: int) -> str:
 def _normal(values: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """The fields that say something, in the order of the reference."""
     named = {"kind": kind, **values}
-    return {field: named[field] for field in Codespec.model_fields if not _says_nothing(named.get(field))}
+    order = dict.fromkeys(["kind", *Codespec.model_fields])  # the kind is what a reader wants to know first
+    return {field: named[field] for field in order if not _says_nothing(named.get(field))}
 
 
 def _says_nothing(value: object) -> bool:

@@ -11,30 +11,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import pydantic
 from pydantic import BeforeValidator, Field
 
 from hpcrun import codespec as programs
 from hpcrun import quantity
-from hpcrun.codespec import (
-    Code,
-    Codespec,
-    CodespecGiven,
-    Command,
-    Count,
-    Env,
-    Gpus,
-    Memory,
-    Mounts,
-    Resources,
-    Script,
-    Text,
-    Word,
-    one_line,
-)
+from hpcrun.codespec import Codespec, CodespecGiven, Program
 from hpcrun.fields import EntryError, Source, canonical, dotted, shown, suggestion, validated
 from hpcrun.indexes import MAX_INDEXES
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
+from hpcrun.values import Code, Count, Model, Text, one_line
 
 SPELLINGS = {
     **programs.SPELLINGS,
@@ -127,10 +112,8 @@ def _one_job(value: object) -> object:
     return None
 
 
-class Worker(pydantic.BaseModel):
+class Worker(Model):
     """The workers of a run: what they execute, where, and how many (Tyger's code target)."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     codespec: CodespecGiven
     node_pool: str | None = None
@@ -139,28 +122,16 @@ class Worker(pydantic.BaseModel):
     """How many, for each shard."""
 
 
-class RunSpec(pydantic.BaseModel):
-    """One run: a program, how many shards of it, the workers it needs, and what each needs."""
+class RunSpec(Program):
+    """One run: a program, how many shards of it, the workers it needs, and what each needs.
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    The program's own fields are those of its job; they win over `codespec`.
+    """
 
     name: Text | None = None
     """Any text; the program's name by default."""
     codespec: CodespecGiven | None = None
-    """What the job executes; a name, or inline. The fields below win over it."""
-    command: Command | None = None
-    """Program and first arguments."""
-    args: list[Text] = []
-    """Further arguments."""
-    script: Script | None = None
-    """Shell code for bash, instead of a command: text, or a list of lines."""
-    env: Env = {}
-    working_dir: Text | None = None
-    """Where the program starts; the directory of the submission by default."""
-    image: Text | None = None
-    """A container image, run by the site's runtime."""
-    mounts: Mounts = []
-    resources: Resources = Resources()
+    """What the job executes; a name, or inline."""
     worker: Worker | None = None
     """The workers that each shard's job needs before it starts."""
     shards: Annotated[Count, Field(le=MAX_INDEXES)] | None = None
@@ -182,18 +153,6 @@ class RunSpec(pydantic.BaseModel):
     """Seconds that one attempt of a shard may take, or 90s, 15m, 1h30m."""
     machine: str | None = None
     node_pool: str | None = None
-    cpus: Count | None = None
-    """CPUs of one process; 1 by default."""
-    memory: Memory | None = None
-    """Memory of one process: MiB, or 8G; the cluster's default by default."""
-    gpus: Gpus | None = None
-    """GPUs of one process: a number, or TYPE:NUMBER."""
-    nodes: Count | None = None
-    """Nodes of one shard, where it is a parallel program."""
-    tasks: Count | None = None
-    """Processes (MPI ranks) of one shard; started by srun together."""
-    mpi: Word | None = None
-    """What ``srun --mpi`` gets: pmix, pmi2, none."""
     stderr: Literal["merged", "separate"] = "merged"
     export: Text | None = None
     """As sbatch's ``--export``: ALL (default), NONE, or NAME[=VALUE] with commas."""
@@ -309,17 +268,11 @@ def _kinds(found: Source, path: tuple[str, ...], kind: str) -> Source:
 
 
 def _check_programs(spec: RunSpec, found: Source) -> None:
-    if spec.codespec is not None:
-        for field in ("command", "script", "args"):
-            if getattr(spec, field):
-                raise found.error((field,), f"found `{field}` beside `codespec`, wanted one of them")
-        return
-    if spec.command and spec.script:
-        raise found.error(("script",), "found `script` beside `command`, wanted one of them")
-    if not spec.command and not spec.script:
-        raise found.error((), "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`")
-    if spec.args and spec.script:
-        raise found.error(("args",), "found `args` beside `script`, wanted them in the script, or a `command`")
+    for path, problem in spec.problems_of_ranks() if spec.codespec is not None else spec.problems():
+        raise found.error(path, problem)
+    for field in ("command", "script", "args") if spec.codespec is not None else ():
+        if getattr(spec, field):
+            raise found.error((field,), f"found `{field}` beside `codespec`, wanted one of them")
 
 
 def _check_together(spec: RunSpec, found: Source) -> None:
@@ -333,8 +286,6 @@ def _check_together(spec: RunSpec, found: Source) -> None:
         )  # fmt: skip
     if spec.topology != "auto" and spec.worker is None:
         raise found.error(("topology",), f"found {spec.topology} without workers, wanted `worker`, or no topology")
-    if spec.nodes and spec.tasks and spec.tasks < spec.nodes:
-        raise found.error(("tasks",), f"found {spec.tasks} tasks on {spec.nodes} nodes, wanted a task a node at least")
 
 
 def raw(values: Mapping[str, Any]) -> Source:

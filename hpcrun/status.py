@@ -276,6 +276,8 @@ def _shard(plan: Plan, seen: Seen, index: int, job: str, task: int | None) -> Sh
     base = ShardStatus(index, "pending", attempts=len(attempts), job=address)
     if last is not None:
         base = dataclasses.replace(base, node=last.node, started=last.started)
+    if seen.cancelled and queued is None and last is not None and last.cause in _BROUGHT_BACK:
+        return dataclasses.replace(base, state="cancelled", cause="cancelled", ended=last.ended, detail=last.detail)
     if last is not None and last.ended is not None and (plan.cluster == "local" or not _brought_back(last, queued)):
         return dataclasses.replace(
             base,

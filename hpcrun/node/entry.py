@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> NoReturn:
     run = RunDir(os.path.dirname(os.path.abspath(argv[0])))
     _forget_coerced_locale()
     if argv[1] == "shard":
-        from hpcrun.node.shard import in_slurm
+        from hpcrun.node.batch import in_slurm
 
         in_slurm(_plan(), run, int(argv[2]))
     if argv[1] == "agent":

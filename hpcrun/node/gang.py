@@ -36,6 +36,8 @@ _AFTER_GRACE = 5.0
 _NAMED = 3
 """How many of the processes that are late a message names."""
 _TAIL = 5
+_FILES = 512
+"""Open files of a supervisor beside the connections to its gang: callers that have not proven who they are, mostly."""
 _FIRST_NOTE, _NOTE_EVERY = 2.0, 10.0
 """Seconds after which a start that takes long is noted in the record, and between two such notes."""
 
@@ -53,9 +55,12 @@ class Gang:
         seats = [Seat("worker", shard, replica) for shard in shards for replica in range(replicas)]
         if len(shards) > 1:
             seats += [Seat("job", shard, 0) for shard in shards]
+        endpoints = len(plan.worker.endpoints) if plan.worker else 0
+        program.allow_files(_FILES + len(seats) * (1 + endpoints))
         self.hub = Hub(
             seats, plan.lost_after, alone=len(shards) == 1, fail_fast=plan.fail_fast, host=_HERE if self._local else ""
         )
+        self._stepless: set[Seat] = set()
         self._next_note = time.monotonic() + _FIRST_NOTE
         hosts = [_HERE] if self._local else list(dict.fromkeys((allocation.node, os.uname().nodename)))
         path = run.rendezvous(shards.start, attempt)
@@ -74,6 +79,11 @@ class Gang:
         """Hear everybody, and let the workers that have come start. Raises Interrupted when the gang is to end."""
         self._reap()
         self.hub.turn()
+        killed = next((seat for seat in self._stepless if seat.gone and seat.state != "lost"), None)
+        if killed is not None and not self.hub.stopping and self.hub.trouble is None:
+            text = f"{killed.called(len(self._shards) == 1)} was killed, with all of its step"
+            self.hub.trouble = Trouble(text, "lost", killed)
+            raise self.hub.trouble
         for seat in self.hub.of("worker"):
             if seat.state == "here":
                 seat.state = "starting"
@@ -202,12 +212,8 @@ class Gang:
                 continue
             del self._steps.processes[process]
             mine = self.hub.of(role)[first : first + count]
-            killed = [seat for seat in mine if seat.gone and seat.state != "lost"]
+            self._stepless.update(mine)
             missing = [seat for seat in mine if seat.state == "absent"]
-            if killed and not self.hub.stopping:
-                text = f"{killed[0].called(len(self._shards) == 1)} was killed, with all of its step"
-                self.hub.trouble = self.hub.trouble or Trouble(text, "lost", killed[0])
-                raise self.hub.trouble
             if missing and not self.hub.stopping:
                 what = "agent" if self._local else "srun"
                 ended = program.Ended(status)

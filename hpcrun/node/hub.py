@@ -293,7 +293,11 @@ class Hub:
             reason = getattr(error, "strerror", None) or error
             seat.tried = f"endpoint {name}: the name {seat.node} cannot be resolved: {reason}"
             return
-        pending = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            pending = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # too many open files: when others have been reached there will be fewer
+            seat.tried = f"endpoint {name}: not tried yet: {error.strerror}"
+            return
         wire.call(pending.fileno())
         outcome = pending.connect_ex(address)
         if outcome == errno.EINPROGRESS:

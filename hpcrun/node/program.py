@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Mapping, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     class Crew(Protocol):
         """What a program is part of: something that wants to be looked after while it runs."""
@@ -74,6 +74,36 @@ class Interrupted(Exception):
         self.why = why
 
 
+_given_files: tuple[int, int] | None = None
+"""The limit of open files that this process was started with, where it has raised its own."""
+
+
+def allow_files(count: int) -> None:
+    """Let this process, and no program that it starts, have `count` files open, as far as that is allowed."""
+    global _given_files
+    import resource
+
+    soft, hard = _given_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard)
+        )
+
+
+def spawn(path: str, argv: Sequence[str], environ: Mapping[str, str], **how: Any) -> int:
+    """os.posix_spawn, with the limit of open files that this process was given itself."""
+    if _given_files is None:
+        return os.posix_spawn(path, list(argv), dict(environ), **how)
+    import resource
+
+    raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, _given_files)
+    try:
+        return os.posix_spawn(path, list(argv), dict(environ), **how)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, raised)
+
+
 def watch() -> None:
     """Hold back the signals that the supervisor waits for; called before anything that must not be interrupted."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (*_WATCHED, signal.SIGIO))
@@ -115,10 +145,10 @@ def _shut(cwd: str) -> bool:
 
 
 def _spawn(path: str, command: Sequence[str], environ: Mapping[str, str], out: int, err: int) -> int:
-    return os.posix_spawn(
+    return spawn(
         path,
-        list(command),
-        dict(environ),
+        command,
+        environ,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, out, 1),

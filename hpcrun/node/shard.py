@@ -7,7 +7,6 @@ import time
 
 from hpcrun import environ as dialects
 from hpcrun import events
-from hpcrun.allocation import from_slurm
 from hpcrun.node import program
 
 TYPE_CHECKING = False
@@ -31,58 +30,6 @@ _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
     (b"DUE TO JOB REQUEUE", "preempted"),
     (b"DUE TO NODE FAILURE", "node_failed"),
 )
-
-
-def in_slurm(plan: Plan, run: RunDir, batch: int) -> NoReturn:
-    """Carry out this array element's shard and end as its program did."""
-    program.watch()
-    allocation = from_slurm(os.environ)
-    if not _claimed(run, batch, allocation.job):
-        _stand_back(run, batch, allocation)
-    here = plan.batches[batch]
-    shard = here.first + (allocation.task or 0)
-    shards = range(here.first, here.first + here.count) if plan.gang else range(shard, shard + 1)
-    if plan.worker is None and len(shards) == 1:
-        ended = attempt(plan, run, allocation, shard, lifeline=None)
-    else:
-        from hpcrun.node.together import in_allocation  # what a plain shard need not load
-
-        ended = in_allocation(plan, run, allocation, shards)
-    drop_empty_output(run)
-    leave(ended)
-
-
-def _claimed(run: RunDir, batch: int, job: str) -> bool:
-    """Whether `job` is the one that may run this batch. The first to ask is; a second submission is told so."""
-    path = run.claim(batch)
-    try:
-        return _read(path) == job
-    except FileNotFoundError:
-        pass
-    own = f"{path}.{job}.{os.getpid()}.{os.uname().nodename}"
-    with open(own, "w", encoding="ascii") as file:
-        file.write(job)
-    try:
-        os.link(own, path)  # atomic on NFS too, and never seen half written
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(own)
-    return _read(path) == job
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read()
-
-
-def _stand_back(run: RunDir, batch: int, allocation: Allocation) -> NoReturn:
-    text = (
-        f"hpcrun: batch {batch} of this run belongs to job {_read(run.claim(batch))}; {allocation.job} runs nothing\n"
-    )
-    os.write(2, text.encode())
-    # Those of its elements that wait need not come and see for themselves.
-    os.execvp("scancel", ["scancel", "--state=PENDING", allocation.job])
 
 
 def attempt(plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifeline: int | None) -> program.Ended:
@@ -208,13 +155,6 @@ def _told_by_slurm() -> Cause:
     except OSError:
         said = b""
     return next((cause for words, cause in _WITNESSES if words in said), "cancelled")
-
-
-def drop_empty_output(run: RunDir) -> None:
-    """Remove what Slurm wrote for this element when it wrote nothing, as it does nearly always."""
-    path = os.readlink("/proc/self/fd/1") if os.path.islink("/proc/self/fd/1") else ""
-    if os.path.dirname(path) == os.path.realpath(run.slurm) and os.fstat(1).st_size == 0:
-        os.unlink(path)
 
 
 def leave(ended: program.Ended) -> NoReturn:

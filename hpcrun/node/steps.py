@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from hpcrun.node import program
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +109,7 @@ def ranks(role: Role, plan: Plan, command: Sequence[str]) -> list[str]:
 
 def _spawn(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     path = argv[0] if "/" in argv[0] else _which(argv[0], environ.get("PATH", os.defpath))
-    return os.posix_spawn(
+    return program.spawn(
         path, list(argv), dict(environ), file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
         setsid=True, setsigmask=(), setsigdef=(),
     )  # fmt: skip

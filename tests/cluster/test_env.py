@@ -85,7 +85,9 @@ def test_a_heterogeneous_job(batch: Batch) -> None:
 
 def test_a_heterogeneous_job_with_several_tasks_a_node(batch: Batch) -> None:
     """Every task of the further components is a worker: its node stands there once for each, in the tasks' order."""
-    (found,) = batch("--nodelist=c4", "hetjob", "--ntasks=4 --ntasks-per-node=2 --nodelist=c[1-2]", "hetjob", "--nodelist=c3")
+    (found,) = batch(
+        "--nodelist=c4", "hetjob", "--ntasks=4 --ntasks-per-node=2 --nodelist=c[1-2]", "hetjob", "--nodelist=c3"
+    )
     assert json.loads(found["TYGER_WORKER_NODES"]) == ["c1", "c1", "c2", "c2", "c3"]
 
 

@@ -138,7 +138,7 @@ SPEC_LINES = [
     ("completionMode: NonIndexed", f"2: completionMode: found 'NonIndexed', wanted 'Indexed' or no such field: {NOT_YET_VALUE}"),
     ("backoffLimitPerIndex: 2", f"2: backoffLimitPerIndex: found 2, wanted 0 or no such field: {NOT_YET_VALUE}"),
     ("cpus: 1000000", f"2: cpus: found 1000000 a shard, and this machine has {len(os.sched_getaffinity(0))}; lower it"),
-    ("shards: x\ncpus: y", "2: shards: found 'x', wanted a whole number (1 more after this one)"),
+    ("shards: x\ncpus: y", "3: cpus: found 'y', wanted a whole number (1 more after this one)"),
 ]  # fmt: skip
 
 # A whole spec.yaml.

@@ -231,9 +231,9 @@ def test_who_does_not_know_the_secret(make: Make, change: dict[str, Any]) -> Non
 @pytest.mark.parametrize("noise", NOISE)
 def test_noise(monkeypatch: pytest.MonkeyPatch, make: Make, noise: bytes) -> None:
     """Whoever calls by mistake, a port scanner or a browser, is hung up on, and nobody else notices."""
-    monkeypatch.setattr(hubs, "_HANDSHAKE", 0.2)
     hub = make()
     agent, seat = seated(hub)
+    monkeypatch.setattr(hubs, "_HANDSHAKE", 0.2)
     caller = Agent(hub)
     caller.socket.setblocking(False)
     try:
@@ -243,6 +243,7 @@ def test_noise(monkeypatch: pytest.MonkeyPatch, make: Make, noise: bytes) -> Non
     except OSError:  # it has hung up already, or does not read so much at once
         pass
     until(caller.is_hung_up)
+    monkeypatch.setattr(hubs, "_HANDSHAKE", 60.0)
     undisturbed(hub, agent, seat)
 
 
@@ -290,8 +291,8 @@ def test_who_says_nothing(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     assert not half.is_hung_up()
     monkeypatch.setattr(hubs, "_HANDSHAKE", 0.1)
     late = Agent(hub)
-    late.hello()
     until(late.is_hung_up)
+    monkeypatch.setattr(hubs, "_HANDSHAKE", 60.0)
     assert not silent.is_hung_up()
     undisturbed(hub, *seated(hub))
 
@@ -324,6 +325,7 @@ def test_crowd_in_a_hurry(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     hub.turn()
     assert len(os.listdir("/proc/self/fd")) == before + 3
     until(lambda: all(caller.is_hung_up() for caller in crowd))
+    monkeypatch.setattr(hubs, "_HANDSHAKE", 60.0)
     undisturbed(hub, *seated(hub))
 
 

@@ -72,7 +72,7 @@ def test_queue() -> None:
 
 
 def test_accounting() -> None:
-    """sacct's rows: elements, folded pending ones, plain jobs, leaders; steps and a leader's workers are passed over."""
+    """Rows of sacct: elements, folded pending ones, plain jobs, leaders; steps and workers are passed over."""
     shell = Shell(
         "12_3|COMPLETED|0:0|n1\n12_[4-6%2]|PENDING|0:0|None assigned\n13|CANCELLED by 0|0:15|n2\n"
         "13.batch|CANCELLED|0:15|n2\n14+1|FAILED|1:0|n3\n14+0|FAILED|1:0|n3\n15_0|FAILED|3:0|n4\n"

@@ -1,0 +1,110 @@
+"""Probes: when a process is ready, as pydantic models. The words are nv-sflow's and Kubernetes'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+import pydantic
+from pydantic import BeforeValidator
+
+from hpcrun import quantity
+from hpcrun.fields import Source, canonical, shown
+from hpcrun.values import Command, Count, Model, Text
+
+
+class TcpPort(Model):
+    """Passes when something accepts connections."""
+
+    port: Text
+    host: Text = "127.0.0.1"
+
+
+class HttpGet(Model):
+    """Passes when the answer is 2xx or 3xx."""
+
+    url: Text
+    headers: dict[str, Text] = {}
+
+
+class LogWatch(Model):
+    """Passes when the log holds `match_count` lines that match a pattern (searched for anywhere in the line)."""
+
+    regex_pattern: Text | None = None
+    match_pattern: Text | None = None
+    """A plain text, or ``re:PATTERN``."""
+    match_count: Count = 1
+
+    @pydantic.model_validator(mode="after")
+    def _one(self) -> LogWatch:
+        if (self.regex_pattern is None) == (self.match_pattern is None):
+            raise ValueError("wanted one of regex_pattern and match_pattern")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"found {shown(self.pattern)}, which is no regular expression: {error}") from error
+        return self
+
+    @property
+    def pattern(self) -> str:
+        """What is searched for, as a regular expression."""
+        if self.regex_pattern is not None:
+            return self.regex_pattern
+        text = self.match_pattern or ""
+        prefix = next((word for word in ("re:", "regex:") if text.startswith(word)), None)
+        return text[len(prefix) :] if prefix else re.escape(text)
+
+
+class Exec(Model):
+    """Passes when the command exits with 0."""
+
+    command: Command
+
+
+_CHECKS: tuple[tuple[str, type[Model]], ...] = (
+    ("tcp_port", TcpPort), ("http_get", HttpGet), ("log_watch", LogWatch), ("exec", Exec),
+)  # fmt: skip
+
+
+class Probe(Model):
+    """When a process is ready: one check, and how often it is made. The words are nv-sflow's and Kubernetes'."""
+
+    tcp_port: TcpPort | None = None
+    http_get: HttpGet | None = None
+    log_watch: LogWatch | None = None
+    exec: Exec | None = None
+    delay: Annotated[float, BeforeValidator(quantity.seconds)] = 0.0
+    """Seconds before the first check."""
+    interval: Annotated[float, BeforeValidator(quantity.duration)] | None = None
+    """Seconds between two checks; by default 20 ms at first and half a second at most."""
+    each_check_timeout: Annotated[float, BeforeValidator(quantity.duration)] = 5.0
+    timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
+    """Seconds until it must have passed; the run's start_timeout holds as well."""
+    success_threshold: Count = 1
+    """How many checks in a row must pass."""
+
+    @pydantic.model_validator(mode="after")
+    def _one(self) -> Probe:
+        if sum(check is not None for check in (self.tcp_port, self.http_get, self.log_watch, self.exec)) != 1:
+            raise ValueError("wanted exactly one of tcp_port, http_get, log_watch and exec")
+        return self
+
+
+def _probe(value: object) -> object:
+    if isinstance(value, Mapping) and "exec" in value and isinstance(value["exec"], list):
+        return {**value, "exec": {"command": value["exec"]}}
+    return value
+
+
+def spelled(source: Source) -> Source:
+    """`source`, a probe, with every key in its one spelling. Raises SpecError for a key that there is not."""
+    found = canonical(source, list(Probe.model_fields), {}, {})
+    for name, model in _CHECKS:
+        if isinstance(found.values.get(name), dict):
+            found = found.replaced(name, canonical(found.inner(name), list(model.model_fields), {}, {}))
+    return found
+
+
+ProbeGiven = Annotated[Probe, BeforeValidator(_probe)]
+"""A probe; ``exec: [COMMAND]`` is short for ``exec: {command: [COMMAND]}``."""

@@ -1,0 +1,172 @@
+"""Values in specs and settings, as types for pydantic: text, counts, commands, environments, amounts, mounts.
+
+Each turns what YAML or TOML made of a value into what the package works with, and says what was wanted where it cannot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import BeforeValidator, Field
+
+from hpcrun import quantity
+from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES, shell_safe
+from hpcrun.fields import EntryError, shown
+
+_ENDPOINT = re.compile(r"[A-Za-z]([-_A-Za-z0-9]*[A-Za-z0-9])?")
+
+
+class Model(pydantic.BaseModel):
+    """A mapping of which every key is known."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+def _text(value: object) -> object:
+    """Numbers where text is wanted are what YAML made of it; of true and false nobody knows which word was meant."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError(f"found a NUL byte in {shown(value)}, wanted text: no program can be given one")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text), pydantic.AfterValidator(_no_nul)]
+Code = Annotated[str, pydantic.AfterValidator(_no_nul)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+def one_line(text: str) -> str:
+    """`text`, which is to become part of a line of an sbatch script.
+
+    Raises ValueError where it holds a control character.
+    """
+    if any(ord(char) < 32 or char == "\x7f" for char in text):
+        raise ValueError(f"found a control character in {shown(text)}, wanted a single line")
+    return text
+
+
+Word = Annotated[str, pydantic.AfterValidator(one_line)]
+
+
+def _command(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError(
+            f"found the text {shown(value)}, wanted a list such as [python, train.py]; for shell code use `script`"
+        )
+    if value == []:
+        raise ValueError("found an empty list, wanted a program and its arguments")
+    if isinstance(value, list) and value[0] == "":
+        raise ValueError("found an empty text as the program, wanted its name or path")
+    return value
+
+
+def _script(value: object) -> object:
+    return "\n".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
+
+
+def _env(value: object) -> object:
+    for name, content in value.items() if isinstance(value, dict) else ():
+        if isinstance(content, bool):
+            raise EntryError(name, f'found {shown(content)}, wanted text; write {name}: "{shown(content)}"')
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise EntryError(name, f"found the variable name {name!r}, wanted a name without = or NUL")
+        if name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:
+            raise EntryError(name, f"found {name}, which hpcrun sets itself; wanted a name without a reserved prefix")
+        if len(f"{name}={content}".encode("utf-8", "surrogateescape")) > 131071:
+            raise EntryError(name, "found more than 128 KiB, which Linux gives to no program; put it in a file")
+    return value
+
+
+def _gpus(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    name, _, count = str(value).rpartition(":")
+    if not isinstance(value, str) or not _is_number(count) or not name.isprintable() or (":" in value and not name):
+        raise ValueError(f"found {shown(value)}, wanted a number of GPUs or TYPE:NUMBER")
+    return value
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def amount(read: Callable[[Any], Any]) -> BeforeValidator:
+    """`read`, a function of `quantity`, for a field: a number beyond all numbers is no amount."""
+
+    def check(value: object) -> object:
+        try:
+            return read(value)
+        except OverflowError as error:
+            raise ValueError(f"found {shown(value)}, wanted an amount that a machine may have") from error
+
+    return BeforeValidator(check)
+
+
+Command = Annotated[list[Text], BeforeValidator(_command)]
+Script = Annotated[Code, BeforeValidator(_script)]
+Env = Annotated[dict[str, Text], BeforeValidator(_env)]
+Memory = Annotated[int, amount(quantity.memory)]
+Gpus = Annotated[str, BeforeValidator(_gpus)]
+
+
+def _endpoints(value: object) -> object:
+    """Endpoint names to ports; ``auto`` is 0, a free port for each replica."""
+    if not isinstance(value, Mapping):
+        return value
+    found: dict[str, int] = {}
+    seen: dict[str, str] = {}
+    for name, port in value.items():
+        if not isinstance(name, str) or not _ENDPOINT.fullmatch(name):
+            raise EntryError(name, f"found the endpoint {name!r}, wanted letters, digits and dashes, a letter first")
+        key = shell_safe(name)
+        if key in seen:
+            raise EntryError(name, f"found `{name}` beside `{seen[key]}`: both are {key} in upper case; rename one")
+        if port == "auto":
+            port = 0
+        elif not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
+            raise EntryError(name, f"found {shown(port)}, wanted a port from 1 to 65535, or auto")
+        seen[key], found[name] = name, port
+    return found
+
+
+def _mounts(value: object) -> object:
+    """``SOURCE[:TARGET[:ro]]`` or a mapping, as (source, target, read only)."""
+    if not isinstance(value, list):
+        return value
+    return [_mount(entry) for entry in value]
+
+
+def _mount(entry: object) -> tuple[str, str, bool]:
+    if isinstance(entry, str):
+        source, _, rest = entry.partition(":")
+        target, _, mode = rest.partition(":")
+        parts: tuple[object, object, object] = (source, target or source, mode in ("ro",))
+        good = mode in ("", "ro", "rw")
+    elif isinstance(entry, Mapping):
+        given = {str(key).replace("_", "").lower(): content for key, content in entry.items()}
+        source_, target_ = given.pop("source", None), given.pop("target", given.pop("mountpath", None))
+        parts = (source_, target_ or source_, given.pop("readonly", False))
+        good = not given
+    else:
+        parts, good = (None, None, False), False
+    source_, target_, read_only = parts
+    if not good or not isinstance(source_, str) or not isinstance(target_, str) or not isinstance(read_only, bool):
+        raise ValueError(f"found {shown(entry)}, wanted SOURCE, SOURCE:TARGET or SOURCE:TARGET:ro")
+    for path in (source_, target_):
+        if not path.startswith("/") or set(path) & set(",:\n\0"):
+            raise ValueError(f"found {shown(path)} in {shown(entry)}, wanted an absolute path without , and :")
+    return source_, target_, read_only
+
+
+Mounts = Annotated[list[tuple[str, str, bool]], BeforeValidator(_mounts)]
+"""(source, target, read only) of each folder that a container sees."""
+Endpoints = Annotated[dict[str, int], BeforeValidator(_endpoints)]
+"""Port by name; 0 (``auto``) is a free one for each replica."""
