@@ -87,7 +87,7 @@ def _check_fixed_ports(spec: RunSpec, demands: Demands, there: int | None) -> No
     if wanted > there:
         raise SpecError(
             f"found a fixed port for {wanted} workers, each of which wants a node of its own, and there "
-            f"{'is one' if there == 1 else f'are {there}'} for them; wanted auto, or fewer workers",
+            f"{'is one' if there == 1 else f'are {there}' if there else 'is none'} for them; wanted auto as the port",
             field="worker.codespec.endpoints",
         )  # fmt: skip
 
@@ -98,6 +98,11 @@ def _with_workers(spec: RunSpec, demands: Demands, limits: Limits, *, same_pool:
     unequal = _unequal(demands)
     if spec.topology == "flat" and impossible:
         raise SpecError(f"found flat, but {impossible}; wanted het or auto", field="topology")
+    if spec.topology == "het" and limits.nodes == 1:
+        raise SpecError(
+            "found het on a cluster of one node, on which two components cannot start; wanted flat or auto",
+            field="topology",
+        )
     if spec.topology != "auto":
         return Shape(spec.topology, "as the spec says")
     if limits.nodes == 1:
@@ -123,7 +128,8 @@ def _not_flat(demands: Demands, *, same_pool: bool) -> str:
     if demands.job.tasks > 1 or demands.job.nodes:
         return "the job is a parallel program with nodes of its own"
     worker = demands.worker
-    if worker and demands.job.gpu_type != worker.gpu_type and demands.job.gpus and worker.gpus:
+    kinds = {role.gpu_type for role in (demands.job, worker) if role and role.gpus and role.gpu_type}
+    if len(kinds) > 1:
         return "job and workers want different kinds of GPUs"
     return ""
 
@@ -193,8 +199,8 @@ def _sum_shown(demands: Demands, field: str) -> str:
     worker = demands.worker
     if worker is None:
         return ""
-    job, each = getattr(demands.job, field) or 0, getattr(worker, field) or 0
-    return f" (job {job}, {worker.replicas} workers of {each})"
+    job, each = (getattr(demands.job, field) or 0) * demands.job.tasks, getattr(worker, field) or 0
+    return f" (job {job}, {_count(worker.replicas, 'worker')} of {each})"
 
 
 def reason(spec: RunSpec, shape: Shape, limits: Limits, found: tuple[Batch, ...], cluster: str) -> str:

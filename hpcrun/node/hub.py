@@ -29,6 +29,8 @@ _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5
 """Seconds between two tries to reach an endpoint."""
 _VERDICT = 1.5
 """Seconds for which the end of its step may explain why a process has hung up, before its node is given up."""
+_ASK_AGAIN = 5.0
+"""Seconds until a name that could not be resolved is asked for again: that may take as long as to look like silence."""
 _CALLERS, _PATIENCE = 256, 1.0
 """Unproven connections at once, for strangers must not use up the files that this process may open; where there are
 as many, one that has said nothing for these seconds gives way."""
@@ -105,6 +107,7 @@ class Hub:
         self._callers: dict[wire.Wire, tuple[float, str]] = {}
         self._next_beat = time.monotonic() + _BEAT
         self._addresses: dict[str, list[tuple[Any, ...]]] = {}
+        self._unknown: dict[str, float] = {}
         self.trouble: Trouble | None = None
         self._told = False
 
@@ -278,19 +281,20 @@ class Hub:
         for name, pending in list(seat.reaching.items()):
             if pending is not None:
                 self._look_at(seat, name, pending)
-            elif now >= seat.next_try:
-                self._call_endpoint(seat, name)
+            elif now >= seat.next_try and now >= self._unknown.get(seat.node, 0.0):
+                self._call_endpoint(seat, name, now)
         if not seat.reaching:
             seat.state = "ready"
         elif now >= seat.next_try:
             seat.next_try = now + seat.pause
             seat.pause = min(seat.pause * 1.3, _LAST_RETRY)
 
-    def _call_endpoint(self, seat: Seat, name: str) -> None:
+    def _call_endpoint(self, seat: Seat, name: str, now: float) -> None:
         try:
             family, address = self._address(seat.node, seat.ports[name])
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
+            self._unknown[seat.node] = now + _ASK_AGAIN
             seat.tried = f"endpoint {name}: the name {seat.node} cannot be resolved: {reason}"
             return
         try:

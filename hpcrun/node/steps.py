@@ -19,7 +19,7 @@ _SHAPING = (
     "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES", "SLURM_CPUS_PER_TASK", "SLURM_TRES_PER_TASK",
     "SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_MEM_PER_GPU", "SLURM_GPUS", "SLURM_GPUS_PER_TASK",
     "SLURM_GPUS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_DISTRIBUTION", "SLURM_EXACT", "SLURM_OVERLAP",
-    "SLURM_WHOLE", "SLURM_HINT", "SLURM_GRES", "SLURM_STEP_GRES", "SLURM_MPI_TYPE", "SLURM_OUTPUT",
+    "SLURM_WHOLE", "SLURM_HINT", "SLURM_GRES", "SLURM_STEP_GRES", "SLURM_MPI_TYPE", "SLURM_OUTPUT", "SLURM_HOSTFILE",
 )  # fmt: skip
 """What srun would take from the batch script's environment (its manual, INPUT ENVIRONMENT VARIABLES): every step here
 says all of it itself."""
@@ -103,8 +103,8 @@ def ranks(role: Role, plan: Plan, command: Sequence[str]) -> list[str]:
     nodes = [f"--nodes={role.nodes}"] if role.nodes else []
     group = ["--het-group=0"] if plan.shape == "het" else []
     mpi = [f"--mpi={role.mpi}"] if role.mpi else []
-    return ["srun", "--input=none", "--kill-on-bad-exit=1", *group, *nodes, f"--ntasks={role.tasks}", *mpi,
-            *amounts(role), *command]  # fmt: skip
+    options = ["--input=none", "--kill-on-bad-exit=1", "--export=ALL", "--exact"]
+    return ["srun", *options, *group, *nodes, f"--ntasks={role.tasks}", *mpi, *amounts(role), *command]
 
 
 def _spawn(argv: Sequence[str], environ: Mapping[str, str]) -> int:

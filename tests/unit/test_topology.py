@@ -195,7 +195,8 @@ def test_every_combination() -> None:
         limits = dataclasses.replace(SLURM, nodes=nodes)
         crowded = ports == FIXED and nodes is not None and 2 * ((shards or 1) if gang else 1) > nodes - 1
         bounded = gang and parallel and (shards or 1) > parallel
-        if bounded or crowded or (pool and (topology == "flat" or (topology == "auto" and nodes == 1))):
+        apart = topology == "het" and nodes == 1
+        if bounded or crowded or apart or (pool and (topology == "flat" or (topology == "auto" and nodes == 1))):
             with pytest.raises(SpecError):
                 plan(fields, config=POOLS, limits=limits)
             continue
@@ -216,15 +217,16 @@ REFUSED: list[tuple[dict[str, Any], Limits, str]] = [
     ({"shards": 2, "gang": True, "tasks": 2}, SLURM, "gang: found several tasks a shard in a gang of shards, wanted one of them"),
     ({"shards": 2, "gang": True, "nodes": 2}, SLURM, "gang: found several tasks a shard in a gang of shards, wanted one of them"),
     ({**workers(), "shards": 2, "gang": True, "tasks": 2}, SLURM, "gang: found several tasks a shard in a gang of shards, wanted one of them"),
+    ({**workers(), "topology": "het"}, ONE_NODE, "topology: found het on a cluster of one node, on which two components cannot start; wanted flat or auto"),
     ({**workers(node_pool="gpu"), "topology": "flat"}, SLURM, "topology: found flat, but job and workers are in different node pools; wanted het or auto"),
     ({**workers(), "topology": "flat", "tasks": 2}, SLURM, "topology: found flat, but the job is a parallel program with nodes of its own; wanted het or auto"),
     ({**workers(), "topology": "flat", "nodes": 1}, SLURM, "topology: found flat, but the job is a parallel program with nodes of its own; wanted het or auto"),
     ({**workers(gpus="a:1"), "gpus": "b:1", "topology": "flat"}, SLURM, "topology: found flat, but job and workers want different kinds of GPUs; wanted het or auto"),
     ({**workers(), "tasks": 2}, ONE_NODE, "worker: found workers that need a heterogeneous job (the job is a parallel program with nodes of its own), and this cluster has one node, on which its components cannot start together; make job and workers alike"),
     ({**workers(node_pool="gpu"), "shards": 3}, ONE_NODE, "worker: found workers that need a heterogeneous job (job and workers are in different node pools), and this cluster has one node, on which its components cannot start together; make job and workers alike"),
-    (workers(2, **FIXED), ONE_NODE, "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there are 0 for them; wanted auto, or fewer workers"),
-    (workers(2, **FIXED), dataclasses.replace(SLURM, nodes=2), "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there is one for them; wanted auto, or fewer workers"),
-    ({**workers(2, **FIXED), "shards": 2, "gang": True}, dataclasses.replace(SLURM, nodes=4), "worker.codespec.endpoints: found a fixed port for 4 workers, each of which wants a node of its own, and there are 3 for them; wanted auto, or fewer workers"),
+    (workers(2, **FIXED), ONE_NODE, "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there is none for them; wanted auto as the port"),
+    (workers(2, **FIXED), dataclasses.replace(SLURM, nodes=2), "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there is one for them; wanted auto as the port"),
+    ({**workers(2, **FIXED), "shards": 2, "gang": True}, dataclasses.replace(SLURM, nodes=4), "worker.codespec.endpoints: found a fixed port for 4 workers, each of which wants a node of its own, and there are 3 for them; wanted auto as the port"),
     (workers(MOST_WORKERS + 1), SLURM, f"worker.replicas: found {MOST_WORKERS + 1}, wanted {MOST_WORKERS} at most: the addresses of all workers of a shard go into one variable, which holds 128 KiB; use more shards"),
     (workers(3, max_replicas=2), SLURM, "worker.replicas: found 3, and the codespec allows at most 2 (maxReplicas)"),
     ({**workers(), "shards": 5, "topology": "het", "max_parallel": 2, "sbatch": {"dependency": "afterok:1?afterok:2"}}, SLURM, "sbatch.dependency: found alternatives (?) beside max_parallel on a run of several arrays, which depend on each other; wanted dependencies that all must hold (,)"),
@@ -318,11 +320,11 @@ def test_local_throttle(fields: dict[str, Any], throttle: int) -> None:
         ({**workers(4, memory="5G")}, "memory: found 20480 MiB a shard (job 0, 4 workers of 5120), and this machine has 16384 MiB; lower it"),
         ({**workers(2, gpus=1), "gpus": 1}, "gpus: found 3 a shard (job 1, 2 workers of 1), and this machine has 2; lower it"),
         ({"tasks": 5, "cpus": 2}, "cpus: found 10 a shard, and this machine has 8; lower it"),
-        (workers(2, **FIXED), "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there is one for them; wanted auto, or fewer workers"),
+        (workers(2, **FIXED), "worker.codespec.endpoints: found a fixed port for 2 workers, each of which wants a node of its own, and there is one for them; wanted auto as the port"),
         ({"shards": 3, "gang": True, "cpus": 4}, "cpus: found 4 a shard, times 3 shards of a gang, and this machine has 8; lower it"),
         ({"shards": 3, "gang": True, "memory": "6G"}, "memory: found 6144 MiB a shard, times 3 shards of a gang, and this machine has 16384 MiB; lower it"),
         ({"shards": 3, "gang": True, "gpus": 1}, "gpus: found 1 a shard, times 3 shards of a gang, and this machine has 2; lower it"),
-        ({**workers(1, cpus=3), "cpus": 1, "shards": 3, "gang": True}, "cpus: found 4 a shard (job 1, 1 workers of 3), times 3 shards of a gang, and this machine has 8; lower it"),
+        ({**workers(1, cpus=3), "cpus": 1, "shards": 3, "gang": True}, "cpus: found 4 a shard (job 1, one worker of 3), times 3 shards of a gang, and this machine has 8; lower it"),
     ],
 )  # fmt: skip
 def test_this_machine_is_too_small(fields: dict[str, Any], said: str) -> None:
