@@ -27,9 +27,7 @@ WORKER = """
 import os, pathlib, socket, sys, time
 time.sleep(float(sys.argv[3]))
 server = socket.create_server(("0.0.0.0", int(sys.argv[2])))
-path = pathlib.Path(sys.argv[1], "worker." + os.environ["SLURM_PROCID"])
-path.with_suffix(".new").write_text(str(time.time()))
-path.with_suffix(".new").rename(path)
+pathlib.Path(sys.argv[1], "listens." + os.environ["SLURM_PROCID"]).write_text(str(time.time()))
 while True:
     server.accept()[0].close()
 """
@@ -74,7 +72,7 @@ def measured(name: str, submit: Callable[[Path], list[str]]) -> Callable[[], flo
                 raise SystemExit(f"{name}: no job after {DEADLINE} s in {folder}")
             time.sleep(0.02)
         job = float((folder / "job").read_text())
-        last = max(float(path.read_text()) for path in folder.glob("worker.*") if path.suffix != ".py")
+        last = max(float(path.read_text()) for path in folder.glob("listens.*"))
         gaps.setdefault(name, []).append((job - last) * 1000)
         return job - began
 
