@@ -20,7 +20,9 @@ class Allocation:
     the first component has on each of its nodes, `workers` the node of every task of the further components.
     """
 
-    __slots__ = ("cluster", "components", "job", "node", "nodes", "raw_job", "restarts", "task", "tasks", "workers")
+    __slots__ = (
+        "cluster", "components", "job", "node", "nodes", "raw_job", "restarts", "said", "task", "tasks", "workers",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -38,6 +40,8 @@ class Allocation:
         self.cluster, self.job, self.raw_job, self.task, self.node = cluster, job, raw_job, task, node
         self.components, self.nodes, self.restarts = components, components[0], restarts
         self.tasks, self.workers = tasks, workers
+        self.said = 0
+        """Bytes of Slurm's own output that earlier starts of the job have left."""
 
 
 def from_slurm(environ: Mapping[str, str]) -> Allocation:

@@ -139,7 +139,9 @@ def _job_program(spec: RunSpec, named: Mapping[str, Codespec]) -> Codespec:
         if (value := getattr(spec, field))
     }  # fmt: skip
     if spec.resources.model_fields_set:
-        over["resources"] = spec.resources
+        amounts = {"cpus": spec.resources.cpus, "memory": spec.resources.memory, "gpus": spec.resources.gpu}
+        unset = {field: None for field, amount in amounts.items() if amount is not None}
+        over = {**unset, **over, "resources": spec.resources}
     return base.model_copy(update={**over, "env": {**base.env, **spec.env}})
 
 
@@ -168,6 +170,11 @@ def _worker(
             "one variable, which holds 128 KiB; use more shards", field="worker.replicas",
         )  # fmt: skip
     pool = _pool(asked.node_pool, setting.config, "worker.node_pool") if asked.node_pool else job_pool
+    if program.image and setting.config.containers.runtime == "pyxis":
+        raise SpecError(
+            "found an image for workers and the runtime pyxis, which cannot start it inside the workers' own step; "
+            "wanted another runtime in [containers], or workers without image", field="worker.image",
+        )  # fmt: skip
     if program.working_dir is None:
         program = program.model_copy(update={"working_dir": spec.working_dir})
     return _role(setting, program, "worker", asked.machine, asked.replicas, _reference(asked.codespec)), pool

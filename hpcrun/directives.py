@@ -95,8 +95,8 @@ def _slots(job: Role, worker: Role, count: int) -> Options:
         job,
         cpus=max(job.cpus, worker.cpus),
         memory=max(job.memory or 0, worker.memory or 0) or None,
-        gpus=max(job.gpus, worker.gpus),
-        gpu_type=worker.gpu_type if worker.gpus else job.gpu_type,
+        gpus=worker.gpus,  # the job has none: see topology
+        gpu_type=worker.gpu_type,
     )
     found = {"ntasks": str(count), **_process(larger, cpus=True)}
     # Ports that are fixed want a node for each worker, and nobody else's workers on it.

@@ -193,11 +193,25 @@ def _torch(who: Who, peers: Peers) -> dict[str, str]:
     }
 
 
+_ANSWERS = (
+    "HPCRUN_RUN_", "HPCRUN_SHARD_", "HPCRUN_REPLICA_", "HPCRUN_PORT_", "HPCRUN_ROLE", "HPCRUN_ATTEMPT",
+    "HPCRUN_RESULTS_DIR", "HPCRUN_WORKERS_FILE", "TYGER_", "SYLPHX_", "VELDA_", "SFLOW_", "SKYWARD_",
+)  # fmt: skip
+_TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def _is_answer(name: str) -> bool:
+    return name.startswith(_ANSWERS) or name in RESERVED_NAMES or name in _TORCH
+
+
 def passed_on(environ: Mapping[str, str], export: Sequence[str] | None) -> dict[str, str]:
     """What a program sees of the environment it was submitted from.
 
-    `export` is None for all of it, else the names wanted besides `KEPT` and what the cluster itself set.
+    `export` is None for all of it, else the names wanted besides `KEPT` and what the cluster itself set. What a program
+    of another run, from inside of which this one was submitted, was told about that one is left out.
     """
+    if "HPCRUN_RUN_ID" in environ:
+        environ = {name: value for name, value in environ.items() if not _is_answer(name)}
     if export is None:
         return dict(environ)
     wanted = {*KEPT, *export}

@@ -127,10 +127,8 @@ def _not_flat(demands: Demands, *, same_pool: bool) -> str:
         return "job and workers are in different node pools"
     if demands.job.tasks > 1 or demands.job.nodes:
         return "the job is a parallel program with nodes of its own"
-    worker = demands.worker
-    kinds = {role.gpu_type for role in (demands.job, worker) if role and role.gpus and role.gpu_type}
-    if len(kinds) > 1:
-        return "job and workers want different kinds of GPUs"
+    if demands.job.gpus:
+        return "the job of a flat allocation cannot be kept from the GPUs of its workers"
     return ""
 
 

@@ -38,6 +38,8 @@ def serve(plan: Plan, run: RunDir, path: str, role: str, rank: int) -> NoReturn:
     agent = _Agent(plan, run, meetings.read(path), role, rank)
     try:
         agent.carry_out()
+    except OSError as error:  # a full disk, no more processes: none of it is the node's death
+        agent.fail(f"its agent cannot go on: {error}", "launch_failed")
     except program.Interrupted:  # the supervisor is gone, or wants nothing of this process
         pass
     os._exit(0)
@@ -113,7 +115,7 @@ class _Agent:
         try:
             self._hold_ports()
         except ports.PortTaken as error:
-            self._fail(str(error), "launch_failed")
+            self.fail(str(error), "launch_failed")
             return None
         given = self._environ(order)
         role = self._role
@@ -126,18 +128,28 @@ class _Agent:
             text = program.not_started(error, words[0], role.cwd, err)
             if role.name == "job":
                 return program.Ended(program.start_code(role.cwd) << 8)
-            self._fail(text, "failed")
+            self.fail(text, "failed")
             return None
         finally:
             for descriptor in {out, err}:
                 os.close(descriptor)
         self._await_ready(given, since)
-        return program.supervise(
-            self._child, timeout=self._plan.timeout if role.name == "job" else None, grace=self._plan.grace,
-            insist=self._local, lifeline=None, marker=self._run.cancelled, crew=self,
-        )  # fmt: skip
+        return self._supervised()
 
-    def _fail(self, text: str, cause: str) -> None:
+    def _supervised(self) -> program.Ended:
+        role = self._role
+        try:
+            return program.supervise(
+                self._child, timeout=self._plan.timeout if role.name == "job" else None, grace=self._plan.grace,
+                insist=self._local, lifeline=None, marker=self._run.cancelled, crew=self,
+            )  # fmt: skip
+        finally:
+            self._child = 0
+            if self._readiness is not None:
+                self._readiness.close()
+
+    def fail(self, text: str, cause: str) -> None:
+        """Tell the supervisor why this process is not to be, and stay until it has heard."""
         self._wire.send({"event": "failed", "text": text, "cause": cause})
         until = time.monotonic() + _FAREWELL
         try:

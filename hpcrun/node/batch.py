@@ -21,6 +21,7 @@ def in_slurm(plan: Plan, run: RunDir, batch: int) -> NoReturn:
     """Carry out this array element's shard and end as its program did."""
     program.watch()
     allocation = from_slurm(os.environ)
+    allocation.said = os.fstat(1).st_size
     if not _claimed(run, batch, allocation.job):
         _stand_back(run, batch, allocation)
     here = plan.batches[batch]

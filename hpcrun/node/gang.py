@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hpcrun.allocation import Allocation
     from hpcrun.plan import Plan, Role
     from hpcrun.rundir import RunDir
+    from hpcrun.states import Cause
 else:
     import _signal as signal
 
@@ -36,6 +37,8 @@ _AFTER_GRACE = 5.0
 _NAMED = 3
 """How many of the processes that are late a message names."""
 _TAIL = 5
+_AFTERMATH, _VERDICT = 0.3, 2.0
+"""Seconds for which a bad end of the job may be explained by that of a worker, or by the loss of its node."""
 _FILES = 512
 """Open files of a supervisor beside the connections to its gang: callers that have not proven who they are, mostly."""
 _FIRST_NOTE, _NOTE_EVERY = 2.0, 10.0
@@ -60,6 +63,7 @@ class Gang:
         self.hub = Hub(
             seats, plan.lost_after, alone=len(shards) == 1, fail_fast=plan.fail_fast, host=_HERE if self._local else ""
         )
+        self.told = False  # by a signal from outside that asks for an end
         self._stepless: set[Seat] = set()
         self._next_note = time.monotonic() + _FIRST_NOTE
         hosts = [_HERE] if self._local else list(dict.fromkeys((allocation.node, os.uname().nodename)))
@@ -93,7 +97,9 @@ class Gang:
 
     def passed_on(self, number: int) -> None:
         """Let the workers, and the shards that have agents, have a signal that came from outside."""
-        if number not in _ENDING:
+        if number in _ENDING:
+            self.told = True
+        else:
             self.hub.tell_all(do="signal", number=number)
 
     def farewell(self) -> tuple[int, bytes]:
@@ -166,6 +172,20 @@ class Gang:
                 self.passed_on(int(number))
         return None
 
+    def aftermath(self) -> Trouble | None:
+        """What befell a worker at the same time as the job ended badly: the cause of that, as often as not.
+
+        A job notices a lost connection sooner than the worker's agent can tell of the worker's end.
+        """
+        began = time.monotonic()
+        until = began + _AFTERMATH
+        while self.hub.trouble is None and time.monotonic() < until:
+            number, _ = program.next_signal(until, self)
+            self.told = self.told or number in _ENDING
+            if any(seat.gone for seat in self.hub.of("worker")):
+                until = began + _VERDICT
+        return self.hub.trouble
+
     def disband(self) -> None:
         """End every process of the gang that still runs; nobody is left when this returns, on nodes that answer.
 
@@ -193,7 +213,8 @@ class Gang:
     def _wait(self, done: _Condition, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not done() and time.monotonic() < until:
-            program.next_signal(min(until, time.monotonic() + 0.2), None if self.hub.closed else self)
+            number, _ = program.next_signal(min(until, time.monotonic() + 0.2), None if self.hub.closed else self)
+            self.told = self.told or number in _ENDING
             self._reap()
 
     def _ready(self) -> bool:
@@ -236,7 +257,8 @@ class Gang:
 
     def _too_late(self) -> Trouble:
         late, text = self._late()
-        return Trouble(f"not ready within {self._plan.start_timeout:g} s: {text}", "failed", late[0] if late else None)
+        cause: Cause = "launch_failed" if late and late[0].state == "absent" else "failed"
+        return Trouble(f"not ready within {self._plan.start_timeout:g} s: {text}", cause, late[0] if late else None)
 
     def _late(self) -> tuple[list[Seat], str]:
         """Who is not up yet, and what to say of them: who, where, what was tried."""

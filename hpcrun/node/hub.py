@@ -194,7 +194,7 @@ class Hub:
     def _listen_to(self, caller: wire.Wire, now: float) -> None:
         until, number = self._callers[caller]
         _, messages = caller.receive()
-        if caller.closed or now > until:
+        if caller.closed or now > until or (caller.noise and not messages):
             caller.close()
             del self._callers[caller]
         elif messages:
@@ -262,9 +262,6 @@ class Hub:
         """Whether a process of the gang may have ended: a worker may not before its job has, nor a shard badly."""
         if self.stopping or (seat.role == "job" and (not self._fail_fast or seat.code == 0)):
             return
-        if seat.why == "abandoned":
-            text = f"this node was silent for too long: {seat.called(self._alone)} has ended for that"
-            raise Trouble(text, "node_failed", seat)
         if seat.why == "told":
             raise Trouble(
                 f"{seat.called(self._alone)} was told to end by signal {seat.signal or 15}", "cancelled", seat

@@ -188,7 +188,7 @@ def supervise(
     `marker` is there once the run has been cancelled: then even a good end may be due to a signal on its way here.
     `crew` is looked after meanwhile, and may end the program too.
     """
-    guard = _Guard(program, grace, lifeline, crew)
+    guard = _guarded(program, grace, lifeline, crew)
     end_by = None if timeout is None else time.monotonic() + timeout
     why: str | None = None
     kill_at: float | None = None
@@ -218,7 +218,18 @@ def supervise(
     end_session(program, grace, crew)
     guard.dismiss()
     status = os.waitpid(program, 0)[1]
-    return Ended(status, why or _told_late(number, _LATE if status or os.path.exists(marker) else 0.0))
+    waits = (status and os.WTERMSIG(status) != signal.SIGKILL) or os.path.exists(marker)
+    return Ended(status, why or _told_late(number, _LATE if waits else 0.0))
+
+
+def _guarded(program: int, grace: float, lifeline: int | None, crew: Crew | None) -> _Guard:
+    """The guard of `program`; what cannot be guarded, because there are no more processes, must not run."""
+    try:
+        return _Guard(program, grace, lifeline, crew)
+    except OSError:
+        end_session(program, 0.0)
+        os.waitpid(program, 0)
+        raise
 
 
 def _told_late(number: int | None, patience: float) -> str | None:
@@ -238,6 +249,11 @@ def _has_ended(program: int) -> bool:
     return os.waitid(os.P_PID, program, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+def is_told() -> bool:
+    """Whether a signal that asks for an end is there and has not been heeded yet."""
+    return bool(signal.sigpending() & set(_ENDING))
+
+
 def next_signal(end_by: float | None, crew: Crew | None) -> tuple[int | None, str | None]:
     """The next watched signal, or None at the time `end_by`; and why `crew` wants an end, if it does.
 
@@ -251,8 +267,8 @@ def next_signal(end_by: float | None, crew: Crew | None) -> tuple[int | None, st
             crew.turn()
         except Interrupted as error:
             return None, error.why
-    if number is None and (end_by is None or time.monotonic() < end_by):
-        return int(signal.SIGIO), None
+    if number in (None, signal.SIGIO):  # where something comes in all the time, deadlines hold all the same
+        return (None if end_by is not None and time.monotonic() >= end_by else int(signal.SIGIO)), None
     return number, None
 
 
@@ -268,9 +284,10 @@ def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None) -> boo
     """Let the program have a signal that came from outside; whether it asks for an end."""
     if number in (signal.SIGCHLD, signal.SIGIO):
         return False
-    if crew is not None:
+    everywhere = guard.was_signalled(number)  # then so was the program, with every process of the job
+    if crew is not None and (not everywhere or number in _ENDING):
         crew.passed_on(number)
-    if not guard.was_signalled(number):  # else so was the program, with every process of the job
+    if not everywhere:
         if number in _ENDING:
             signal_session(program, number)
         else:

@@ -58,6 +58,13 @@ class Readiness:
         self._pause = min(self._pause * 1.05, _LAST_LOOK)
         return ""
 
+    def close(self) -> None:
+        """Look no more: end a check that is on its way."""
+        self.due = math.inf
+        if self._prober is not None:
+            self._prober.close()
+            self._prober = None
+
     def _give_up(self, prober: Prober) -> str:
         self.due = math.inf
         prober.close()

@@ -35,10 +35,10 @@ def incomplete(allocation: Allocation) -> bool:
     return not together and allocation.restarts < _TRIES
 
 
-def superseded(allocation: Allocation) -> bool:
-    """Whether Slurm has given this job to another start already, so that this one has nothing more to say."""
+def is_current(allocation: Allocation) -> bool:
+    """Whether this job runs, in this start of it: not cancelled, and not given to another start already."""
     shown = _shown(_address(allocation))
-    return bool(shown) and int(shown.get("Restarts", "0")) != allocation.restarts
+    return shown.get("JobState") == "RUNNING" and int(shown.get("Restarts", "0")) == allocation.restarts
 
 
 def _shown(job: str) -> dict[str, str]:

@@ -145,12 +145,13 @@ def cause_of(ended: program.Ended, allocation: Allocation) -> Cause | None:
 
 def told_by(allocation: Allocation) -> Cause:
     """What a signal from outside that asks for an end means here."""
-    return _told_by_slurm() if allocation.cluster == "slurm" else "cancelled"
+    return _told_by_slurm(allocation.said) if allocation.cluster == "slurm" else "cancelled"
 
 
-def _told_by_slurm() -> Cause:
+def _told_by_slurm(since: int) -> Cause:
     try:
         with open("/proc/self/fd/1", "rb") as file:
+            file.seek(since)
             said = file.read()
     except OSError:
         said = b""

@@ -32,23 +32,27 @@ def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range
     if allocation.restarts and not os.path.exists(run.cancelled):
         from hpcrun.node import requeue  # here and below: the first start is not to wait for what it does not need
 
-        if requeue.incomplete(allocation):
+        if requeue.incomplete(allocation) and not program.is_told():
             os.write(2, b"hpcrun: this job was started again without its workers; all of it is requeued\n")
             requeue.requeue(allocation)
             return program.Ended(_FAILED)
-    ended, cause = attempt(plan, run, allocation, shards, None)
-    if cause == "node_failed" and not os.path.exists(run.cancelled) and retry.again(_history(run, shards.start)):
+    ended, lost = attempt(plan, run, allocation, shards, None)
+    if lost and retry.again(_history(run, shards.start)):
         from hpcrun.node import requeue
 
-        if not requeue.superseded(allocation):
+        # After a signal from outside never, or the run could not be cancelled: Slurm revives even what is cancelled.
+        if requeue.is_current(allocation) and not program.is_told() and not os.path.exists(run.cancelled):
             requeue.requeue(allocation)
     return ended
 
 
 def attempt(
     plan: Plan, run: RunDir, allocation: Allocation, shards: range, lifeline: int | None
-) -> tuple[program.Ended, Cause | None]:
-    """Run the gang of `shards` once, between the two lines of each one's record; how all of it ended, and why."""
+) -> tuple[program.Ended, bool]:
+    """Run the gang of `shards` once, between the two lines of each one's record.
+
+    How all of it ended, and whether it was lost to a node and nobody has told it to end.
+    """
     number = _begin(run, allocation, shards)
     gang = Gang(plan, run, allocation, shards, number, lifeline)
     ended, trouble = program.Ended(_TOLD, "told"), None
@@ -59,19 +63,23 @@ def attempt(
         trouble = found
     if ended.why == "trouble":
         trouble = gang.hub.trouble
+    aside = gang.aftermath() if len(shards) == 1 and ended.why is None and (ended.code or ended.signal) else None
+    if aside is not None and aside.cause == "node_failed":
+        trouble = aside
     if trouble is not None:
         ended = program.Ended(_FAILED, "trouble")
     cause, at = _cause(ended, trouble, allocation), time.time()
-    if trouble is not None:
-        culprit = trouble.seat.shard if trouble.seat is not None else shards.start
-        _explain(plan, run, trouble, culprit, number)
+    blamed = trouble or aside
+    if blamed is not None:
+        culprit = blamed.seat.shard if blamed.seat is not None else shards.start
+        _explain(plan, run, blamed, culprit, number)
     if cause is None:  # a failure is told at once; who waits for a success waits for the last words of the workers too
         gang.disband()
     for shard in shards:
-        _end(run, allocation, shard, number, gang.hub.seats.get(("job", shard, 0)), (ended, cause, trouble), at)
+        _end(run, allocation, shard, number, gang.hub.seats.get(("job", shard, 0)), (ended, cause, trouble, aside), at)
     if cause is not None:
         gang.disband()
-    return ended, cause
+    return ended, trouble is not None and trouble.cause == "node_failed" and not gang.told
 
 
 def _begin(run: RunDir, allocation: Allocation, shards: range) -> int:
@@ -100,6 +108,8 @@ def _carry_out(
     if len(shards) > 1:
         return gang.release() or program.Ended(max(_code(seat) for seat in gang.hub.of("job")) << 8)
     devices = gang.devices(plan.job)
+    if plan.shape == "flat" and plan.cluster == "slurm":
+        devices = {"devices": ""}  # the batch step has all of the allocation's on this node, the workers' that is
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices["devices"]
     shard = shards.start
@@ -122,22 +132,23 @@ def _end(
     shard: int,
     number: int,
     seat: Seat | None,
-    whole: tuple[program.Ended, Cause | None, Trouble | None],
+    whole: tuple[program.Ended, Cause | None, Trouble | None, Trouble | None],
     at: float,
 ) -> None:
     """End the record of one shard: as it ended itself, or else as the whole gang did."""
-    ended, cause, trouble = whole
+    ended, cause, trouble, aside = whole
     if seat is not None and seat.state == "ended":
         own = program.Ended(seat.signal or seat.code << 8, seat.why or None)
         own_cause = cause if seat.why == "told" else cause_of(own, allocation)
-        write_end(run, shard, number, own, own_cause, at)
+        write_end(run, shard, number, own, own_cause, at, gang=cause)
     elif trouble is None:
-        write_end(run, shard, number, ended, cause, at)
+        more = {} if aside is None else {"detail": aside.text}
+        write_end(run, shard, number, ended, cause, at, gang=cause, **more)
     else:
         others = trouble.seat is not None and trouble.seat.shard != shard and cause in _OF_ONE
         nothing = program.Ended(_FAILED)
         nothing.code = -1  # what became of its own program does not count
-        write_end(run, shard, number, nothing, "cancelled" if others else cause, at, detail=trouble.text)
+        write_end(run, shard, number, nothing, "cancelled" if others else cause, at, gang=cause, detail=trouble.text)
 
 
 def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int) -> None:
@@ -157,10 +168,10 @@ def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int)
 
 
 def _history(run: RunDir, shard: int) -> list[Cause | None]:
-    """Why each attempt of `shard` ended so far."""
+    """Why each attempt of the gang of `shard` ended so far."""
     found: list[Cause | None] = []
     while True:
         record = events.read(run.record(shard, len(found)))
         if not record:
             return found
-        found.append(record[-1].get("cause", "lost"))
+        found.append(record[-1].get("gang", record[-1].get("cause", "lost")))

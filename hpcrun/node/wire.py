@@ -32,12 +32,16 @@ def call(descriptor: int) -> None:
 
 
 class Wire:
-    """One connection; `closed` once the other end is gone, `proven` once it has shown that it knows the secret."""
+    """One connection.
+
+    `closed` once the other end is gone, `proven` once it has shown that it knows the secret, `noise` once a line came
+    that is no message; from who is proven that is a sign of life.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._in, self._out = b"", b""
-        self.closed, self.proven = False, False
+        self.closed, self.proven, self.noise = False, False, False
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         call(connection.fileno())
 
@@ -85,12 +89,18 @@ class Wire:
             if len(self._in) > (_LONGEST if self.proven else _LONGEST_UNPROVEN):
                 self.close()
         *whole, self._in = self._in.split(b"\n")
-        return heard, [message for message in map(_message, whole) if message is not None]
+        messages = [message for message in map(_message, whole) if message is not None]
+        self.noise = self.noise or len(messages) < len(whole)
+        return heard, messages
 
     def close(self) -> None:
         """End the connection."""
         if not self.closed:
             self.closed = True
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)  # a guard may hold it open still
+            except OSError:
+                pass
             self._socket.close()
 
 

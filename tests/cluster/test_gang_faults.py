@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -136,6 +137,35 @@ def test_the_node_of_workers_falls_silent(user: User) -> None:
     assert (shard["state"], shard["attempts"]) == ("succeeded", 2)
     again = user.results(run_id, "*")["job.0.1"]
     assert asked(again) == [f"{run_id} 0 0", f"{run_id} 0 1"]
+    gone(user, run_id)
+
+
+STAYS = """
+trap 'touch "$HPCRUN_RESULTS_DIR/told"' TERM
+touch "$HPCRUN_RESULTS_DIR/up"
+while :; do sleep 0.1; done
+"""
+
+
+def test_scancel_after_the_loss_of_a_node(user: User, in_queue: Callable[[], str]) -> None:
+    """What was cancelled while it was being ended for a lost node does not come back into the queue."""
+    user.write("hpcrun.toml", 'lost_after = "2s"\ngrace = "4s"\n')
+    spec = {**with_workers(user, 1, topology="het", sbatch={"nodelist": "c1"}), "command": ["bash", "-c", STAYS]}
+    run_id = user.submit_spec(spec)
+    results = f"{user.home}/runs/{run_id}/results"
+    until(lambda: user.sh(f"test -e {results}/up").returncode == 0, what="the job")
+    job = user.status(run_id)["jobs"][0]
+    node = user.results(run_id, "worker.*")["worker.0.0.0"]["node"]
+    docker("pause", container(node))
+    try:
+        until(lambda: user.sh(f"test -e {results}/told").returncode == 0, 30, "the end of the job's time")
+        user.ok("scancel", job)
+        until(lambda: f"{job}+0" not in user.ok("squeue", "--noheader", "--me", "--format=%i"), 60, "the job's end")
+    finally:
+        docker("unpause", container(node))
+    until(lambda: in_queue() == "", 60, "an empty queue")
+    assert user.sh('grep -l node_failed "$HPCRUN_HOME"/runs/*/records/*/*/*').stdout.count("jsonl") == 1
+    assert user.ok("scontrol", "show", "job", job).count("Restarts=0") == 2
     gone(user, run_id)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import Machine, ended, gone, text_of
+from machine import Machine, ended, gone, number_in, text_of
 from waiting import until
 
 from hpcrun import Run
@@ -391,3 +391,43 @@ def _hold_back(run: Run) -> Path:
     new.write_text(held + start.read_text())
     new.replace(start)
     return let
+
+
+TALKS = """
+import json, os, pathlib, socket, sys
+host, port = json.loads(os.environ["TYGER_HTTP_WORKER_ENDPOINT_ADDRESSES"])[0].rsplit(":", 1)
+talk = socket.create_connection((host, int(port)))
+pathlib.Path(os.environ["HPCRUN_RESULTS_DIR"], "talks").write_text("yes\\n")
+sys.exit(0 if talk.recv(1) else 1)
+"""
+HOLDS = """
+import os, pathlib, socket
+server = socket.create_server(("127.0.0.1", int(os.environ["HPCRUN_PORT_HTTP"])))
+pathlib.Path(os.environ["HPCRUN_RESULTS_DIR"], "worker").write_text(f"{os.getpid()}\\n")
+held = []
+while True:
+    held.append(server.accept()[0])
+"""
+
+
+def test_a_job_that_notices_a_dead_worker_first(machine: Machine) -> None:
+    """Whoever is the quicker to tell, the worker is named: it is why the job failed."""
+    worker = {"command": [*PYTHON, "-c", HOLDS], "endpoints": {"http": "auto"}}
+    run = machine.submit(_spec(machine, worker, job=[*PYTHON, "-c", TALKS]))
+    until(lambda: text_of(run, "talks"), what="the job's connection")
+    os.kill(number_in(run, "worker"), signal.SIGKILL)
+    (shard,) = ended(run).shards
+    assert (shard.state, shard.cause) == ("failed", "failed")
+    assert shard.exit_code in (1, None), "the job's own, where it ended by itself"
+    assert shard.detail == "worker 0 on 127.0.0.1 was killed by signal 9 before its job had ended"
+
+
+def test_a_check_does_not_outlive_its_worker(machine: Machine) -> None:
+    """A readiness check that hangs, and what it has started, end with the run."""
+    check = 'echo $$ >"$HPCRUN_RESULTS_DIR/check"; sleep 1000 & wait'
+    worker = {"command": ["sleep", "1000"], "readiness": {"exec": ["bash", "-c", check], "eachCheckTimeout": "10m"}}
+    run = machine.submit(_spec(machine, worker))
+    process = number_in(run, "check")
+    assert machine.hpcrun("cancel", run.id).returncode == 0
+    gone(process)
+    until(lambda: not machine.processes(), what="the end of all processes")

@@ -70,10 +70,6 @@ def options(made: Plan) -> list[Options]:
          {"ntasks": "2", "cpus-per-task": "4", "mem-per-cpu": "256M"}),
         ({**workers(1, gpus="a:2"), "topology": "flat"},
          {"ntasks": "2", "cpus-per-task": "1", "gpus-per-task": "a:2"}),
-        ({**workers(1), "gpus": "a:2", "topology": "flat"},
-         {"ntasks": "2", "cpus-per-task": "1", "gpus-per-task": "a:2"}),
-        ({**workers(1, gpus="b:0"), "gpus": "a:2", "topology": "flat"},
-         {"ntasks": "2", "cpus-per-task": "1", "gpus-per-task": "a:2"}),
         # Whose port is fixed has its node to itself.
         ({**workers(endpoints={"a": "auto", "b": 80}), "topology": "flat"},
          {"ntasks": "3", "cpus-per-task": "1", "ntasks-per-node": "1", "exclusive": None}),

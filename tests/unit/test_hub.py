@@ -511,15 +511,6 @@ def test_worker_ends_while_it_is_tried(make: Make) -> None:
     assert seat.state == "ended"
 
 
-def test_silence_of_its_own(make: Make) -> None:
-    """An agent that has ended its program because it heard nothing for too long says so: the fault is a node's."""
-    hub = make()
-    agent, _ = seated(hub, node="n7")
-    agent.say(**ended(-1, 15, "abandoned"))
-    text = "this node was silent for too long: worker 0 on n7 has ended for that"
-    assert said(trouble(hub)) == (text, "node_failed", "trouble")
-
-
 @pytest.mark.parametrize(
     ("end", "words", "cause"),
     [
