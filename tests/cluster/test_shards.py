@@ -155,7 +155,7 @@ def test_slurms_time_limit_is_told_apart_from_a_cancel(user: User) -> None:
 
 def test_requeued_by_an_administrator_it_runs_again(user: User) -> None:
     """The next attempt has a number, a log and a record of its own; the others are left alone."""
-    script = 'echo "attempt $HPCRUN_ATTEMPT"; [ $HPCRUN_ATTEMPT = 1 ] || [ $HPCRUN_SHARD_INDEX != 1 ] || sleep 1000'
+    script = 'echo "attempt $HPCRUN_ATTEMPT"; [ $HPCRUN_ATTEMPT = 1 ] || [ $HPCRUN_SHARD_INDEX != 1 ] || exec sleep 1000'
     run_id = user.submit("-N", "3", "--", "bash", "-c", script)
     job = user.status(run_id)["jobs"][0]
 
@@ -166,7 +166,7 @@ def test_requeued_by_an_administrator_it_runs_again(user: User) -> None:
     until(lambda: shard()["state"] == "running", what="shard 1 running")
     user.ok("scontrol", "requeue", f"{job}_1")
     until(lambda: shard()["state"] == "pending", what="shard 1 back in the queue")
-    until(lambda: user.login("scontrol", "update", f"jobid={job}_1", "StartTime=now").returncode == 0)
+    user.restart(f"{job}_1")
     assert user.hpcrun("wait", "-q", run_id, timeout=240).returncode == 0
     assert [s["attempts"] for s in user.status(run_id)["shards"]] == [1, 2, 1]
     assert user.hpcrun("logs", run_id, "--shard", "1", "--attempt", "0").stdout == "attempt 0\n"
