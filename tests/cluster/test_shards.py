@@ -155,7 +155,7 @@ def test_slurms_time_limit_is_told_apart_from_a_cancel(user: User) -> None:
 
 def test_requeued_by_an_administrator_it_runs_again(user: User) -> None:
     """The next attempt has a number, a log and a record of its own; the others are left alone."""
-    script = 'echo "attempt $HPCRUN_ATTEMPT"; [ $HPCRUN_ATTEMPT = 1 ] || [ $HPCRUN_SHARD_INDEX != 1 ] || exec sleep 1000'
+    script = 'echo "attempt $HPCRUN_ATTEMPT"; [ $HPCRUN_SHARD_INDEX$HPCRUN_ATTEMPT != 10 ] || exec sleep 1000'
     run_id = user.submit("-N", "3", "--", "bash", "-c", script)
     job = user.status(run_id)["jobs"][0]
 
