@@ -12,7 +12,7 @@ import math
 from hpcrun.config import Config, NodePool
 from hpcrun.plan import Role
 from hpcrun.spec import RunSpec
-from hpcrun.topology import Shape
+from hpcrun.topology import Shape, fixed_ports
 
 TIME_MARGIN = 60
 """Seconds between the end of a shard's own timeout and Slurm's limit, so that the record is written first."""
@@ -100,7 +100,7 @@ def _slots(job: Role, worker: Role, count: int) -> Options:
     )
     found = {"ntasks": str(count), **_process(larger, cpus=True)}
     # Ports that are fixed want a node for each worker, and nobody else's workers on it.
-    return {**found, "ntasks-per-node": "1", "exclusive": None} if any(worker.endpoints.values()) else found
+    return {**found, "ntasks-per-node": "1", "exclusive": None} if fixed_ports(worker) else found
 
 
 def _second(spec: RunSpec, asked: Asked, worker: Role, first: Options) -> Options:
@@ -113,7 +113,7 @@ def _second(spec: RunSpec, asked: Asked, worker: Role, first: Options) -> Option
     found.update({**of_user, **_of_pool(asked.worker_pool)} if own_pool else {**_of_pool(asked.worker_pool), **of_user})
     found["ntasks"] = str(count)
     found.update(_process(worker, cpus=True))
-    if any(worker.endpoints.values()):
+    if fixed_ports(worker):
         found["ntasks-per-node"] = "1"
         if (spec.shards or 1) > 1 and not spec.gang:
             found["exclusive"] = None  # or the workers of two shards would meet on a node, and on the port

@@ -260,9 +260,7 @@ def _kinds(found: Source, path: tuple[str, ...], kind: str) -> Source:
     if not isinstance(given, dict):
         return found
     inner = outer.inner(path[-1])
-    made = programs.checked(inner, None if "kind" in inner.values else kind)
-    if made.kind != kind:
-        raise inner.error(("kind",), f"found a codespec of kind {made.kind}, wanted one of kind {kind} here")
+    programs.checked(inner, kind)
     whole = outer.replaced(path[-1], Source({"kind": kind, **inner.values}, inner.places, inner.prefix))
     return found.replaced(path[0], whole) if len(path) > 1 else whole
 

@@ -81,7 +81,7 @@ def decide(spec: RunSpec, demands: Demands, limits: Limits, cluster: str, *, sam
 
 def _check_fixed_ports(spec: RunSpec, demands: Demands, there: int | None) -> None:
     """Raises SpecError where fixed ports want more nodes than are `there` for workers."""
-    if there is None or demands.worker is None or not _fixed_ports(demands):
+    if there is None or demands.worker is None or not fixed_ports(demands.worker):
         return
     wanted = demands.worker.replicas * ((spec.shards or 1) if spec.gang else 1)
     if wanted > there:
@@ -114,7 +114,7 @@ def _with_workers(spec: RunSpec, demands: Demands, limits: Limits, *, same_pool:
         return Shape("flat", "this cluster has one node, on which the components of a heterogeneous job cannot start")
     if spec.gang or (spec.shards or 1) == 1:
         return Shape("het", "job and workers start together")
-    fixed = "fixed ports want a node for each worker" if _fixed_ports(demands) else ""
+    fixed = "fixed ports want a node for each worker" if fixed_ports(demands.worker) else ""
     other = impossible or unequal or fixed
     if other:
         return Shape("het", f"{other}, and Slurm has no arrays of heterogeneous jobs")
@@ -139,8 +139,9 @@ def _unequal(demands: Demands) -> str:
     return f"job and workers want different {' and '.join(differing)}" if differing else ""
 
 
-def _fixed_ports(demands: Demands) -> bool:
-    return bool(demands.worker and any(demands.worker.endpoints.values()))
+def fixed_ports(worker: Role | None) -> bool:
+    """Whether workers listen on a port that is the same for each, so that no two fit on a node."""
+    return worker is not None and any(worker.endpoints.values())
 
 
 def batches(spec: RunSpec, shape: Shape, limits: Limits, demands: Demands, cluster: str) -> tuple[Batch, ...]:
@@ -186,7 +187,7 @@ def _local_throttle(demands: Demands, limits: Limits, at_once: int) -> int:
             each = f"{wanted}{unit} a shard{_sum_shown(demands, field)}"
             times = f", times {at_once} shards of a gang" if at_once > 1 else ""
             raise SpecError(f"found {each}{times}, and this machine has {there}{unit}; lower it", field=field)
-    if _fixed_ports(demands):
+    if fixed_ports(demands.worker):
         return 1
     amounts = (("cpus", demands.cpus, limits.cpus, ""), *kinds[1:])
     fits = [there // wanted for _, wanted, there, _ in amounts if wanted and there is not None]

@@ -13,6 +13,7 @@ from hpcrun.allocation import from_slurm, on_this_machine
 from hpcrun.node import meeting as meetings
 from hpcrun.node import ports, program, wire
 from hpcrun.node.readiness import Readiness
+from hpcrun.node.shard import logs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class _Agent:
         copies = self._role.replicas if role == "worker" else 1
         self._shard, self._replica = meeting.first + rank // copies, rank % copies
         self._attempt, self._host = meeting.attempt, meeting.hosts[0]
+        self._who = dialects.Who(
+            run_id=plan.run_id, run_dir=run.path, results=run.results, name=plan.name, shard=self._shard,
+            shards=plan.shards, sharded=plan.sharded, attempt=self._attempt, role=role, replica=self._replica,
+            replicas=self._role.replicas,
+        )  # fmt: skip
         self._local = plan.cluster == "local"
         self._node: str = os.environ.get("SLURMD_NODENAME") or self._host
         self._held: dict[str, ports.Reservation] = {}
@@ -120,7 +126,8 @@ class _Agent:
         given = self._environ(order)
         role = self._role
         words = [dialects.expanded(word, given) for word in role.command] if role.expand else list(role.command)
-        out, err = self._logs()
+        os.makedirs(os.path.dirname(self._log()), 0o700, exist_ok=True)
+        out, err = logs(self._plan, self._run, self._who)
         since = os.fstat(out).st_size
         try:
             self._child = program.start(words, given, role.cwd, out, err)
@@ -162,17 +169,12 @@ class _Agent:
 
     def _environ(self, order: dict[str, Any]) -> dict[str, str]:
         plan, role = self._plan, self._role
-        who = dialects.Who(
-            run_id=plan.run_id, run_dir=self._run.path, results=self._run.results, name=plan.name, shard=self._shard,
-            shards=plan.shards, sharded=plan.sharded, attempt=self._attempt, role=role.name, replica=self._replica,
-            replicas=role.replicas,
-        )  # fmt: skip
         here = (
             on_this_machine(self._node, str(order.get("job")), self._shard) if self._local else from_slurm(os.environ)
         )
         peers = dialects.Peers(order["peers"], order["port"]) if order.get("peers") else None
         own = {
-            **dialects.variables(who, here, workspace=role.cwd, peers=peers),
+            **dialects.variables(self._who, here, workspace=role.cwd, peers=peers),
             **dialects.own_ports({name: held.port for name, held in self._held.items()}),
             **order.get("environ", {}),
         }
@@ -180,17 +182,6 @@ class _Agent:
         if "devices" in order:
             inherited["CUDA_VISIBLE_DEVICES"] = order["devices"]
         return dialects.for_program(dialects.passed_on(inherited, plan.export), own, role.env, expand=role.expand)
-
-    def _logs(self) -> tuple[int, int]:
-        def opened(stream: str) -> int:
-            path = self._run.log(self._shard, self._attempt, stream, role=self._role.name, replica=self._replica)
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-        if self._plan.separate_stderr:
-            return opened("out"), opened("err")
-        both = opened("log")
-        return both, both
 
     # Ports and readiness.
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _HERE = "127.0.0.1"
 _AFTER_GRACE = 5.0
 """Seconds beyond the grace in which everybody must have gone."""
@@ -97,7 +96,7 @@ class Gang:
 
     def passed_on(self, number: int) -> None:
         """Let the workers, and the shards that have agents, have a signal that came from outside."""
-        if number in _ENDING:
+        if number in program.ENDING:
             self.told = True
         else:
             self.hub.tell_all(do="signal", number=number)
@@ -127,7 +126,7 @@ class Gang:
             self._note_delay()
             if stop is not None:
                 return self._stopped(stop)
-            if number in _ENDING:
+            if number in program.ENDING:
                 return program.Ended(number or 0, "told")
             if number is None and not self._ready():
                 raise self._too_late()
@@ -166,7 +165,7 @@ class Gang:
             number, stop = program.next_signal(None, self)
             if stop is not None:
                 return self._stopped(stop)
-            if number in _ENDING:
+            if number in program.ENDING:
                 return program.Ended(number or 0, "told")
             if number not in (None, signal.SIGCHLD, signal.SIGIO):
                 self.passed_on(int(number))
@@ -181,7 +180,7 @@ class Gang:
         until = began + _AFTERMATH
         while self.hub.trouble is None and time.monotonic() < until:
             number, _ = program.next_signal(until, self)
-            self.told = self.told or number in _ENDING
+            self.told = self.told or number in program.ENDING
             if any(seat.gone for seat in self.hub.of("worker")):
                 until = began + _VERDICT
         return self.hub.trouble
@@ -214,7 +213,7 @@ class Gang:
         until = time.monotonic() + seconds
         while not done() and time.monotonic() < until:
             number, _ = program.next_signal(min(until, time.monotonic() + 0.2), None if self.hub.closed else self)
-            self.told = self.told or number in _ENDING
+            self.told = self.told or number in program.ENDING
             self._reap()
 
     def _ready(self) -> bool:

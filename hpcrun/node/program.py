@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # without the enums that `signal` wraps it in: they cost a shard 4 ms of CPU
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_PASSED_ON = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_PASSED_ON = (*ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _WATCHED = (signal.SIGCHLD, *_PASSED_ON)
 _WITNESS_TIME = 0.05
 """Seconds that the guard has to say that it was signalled too."""
@@ -117,7 +117,7 @@ def start(command: Sequence[str], environ: Mapping[str, str], cwd: str, out: int
     Raises OSError when the directory or the program cannot be used.
     """
     os.chdir(cwd)
-    path = _found(command[0], environ.get("PATH", os.defpath))
+    path = found(command[0], environ.get("PATH", os.defpath))
     try:
         return _spawn(path, command, environ, out, err)
     except OSError as error:
@@ -160,7 +160,11 @@ def _spawn(path: str, command: Sequence[str], environ: Mapping[str, str], out: i
     )
 
 
-def _found(program: str, search: str) -> str:
+def found(program: str, search: str) -> str:
+    """The path of `program`, looked for in the folders of `search` where it is a mere name.
+
+    Raises FileNotFoundError.
+    """
     if "/" in program:
         return program
     for folder in search.split(os.pathsep):
@@ -238,7 +242,7 @@ def _told_late(number: int | None, patience: float) -> str | None:
     Whoever signals all processes of a job reaches the program, or what it waits for, before this one as often as not.
     """
     end_by = time.monotonic() + patience
-    while number not in _ENDING:
+    while number not in ENDING:
         number = _next_signal(end_by)
         if number is None:
             return None
@@ -251,7 +255,7 @@ def _has_ended(program: int) -> bool:
 
 def is_told() -> bool:
     """Whether a signal that asks for an end is there and has not been heeded yet."""
-    return bool(signal.sigpending() & set(_ENDING))
+    return bool(signal.sigpending() & set(ENDING))
 
 
 def next_signal(end_by: float | None, crew: Crew | None) -> tuple[int | None, str | None]:
@@ -285,14 +289,14 @@ def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None) -> boo
     if number in (signal.SIGCHLD, signal.SIGIO):
         return False
     everywhere = guard.was_signalled(number)  # then so was the program, with every process of the job
-    if crew is not None and (not everywhere or number in _ENDING):
+    if crew is not None and (not everywhere or number in ENDING):
         crew.passed_on(number)
     if not everywhere:
-        if number in _ENDING:
+        if number in ENDING:
             signal_session(program, number)
         else:
             os.kill(program, number)
-    return number in _ENDING
+    return number in ENDING
 
 
 def signal_session(leader: int, number: int) -> None:

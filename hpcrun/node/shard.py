@@ -112,8 +112,7 @@ def carry_out(
         from hpcrun.node.steps import ranks, without_shape
 
         command, given = ranks(role, plan, command), without_shape(given)
-    out = _log(run.log(shard, number, "out" if plan.separate_stderr else "log"))
-    err = _log(run.log(shard, number, "err")) if plan.separate_stderr else out
+    out, err = logs(plan, run, who)
     try:
         child = program.start(command, given, role.cwd, out, err)
     except OSError as error:
@@ -130,7 +129,20 @@ def carry_out(
     )
 
 
-def _log(path: str) -> int:
+def logs(plan: Plan, run: RunDir, who: dialects.Who) -> tuple[int, int]:
+    """The open logs of a process, of its standard output and its standard error: one, where they are not kept apart."""
+
+    def opened(stream: str) -> int:
+        return open_log(run.log(who.shard, who.attempt, stream, role=who.role, replica=who.replica))
+
+    if plan.separate_stderr:
+        return opened("out"), opened("err")
+    both = opened("log")
+    return both, both
+
+
+def open_log(path: str) -> int:
+    """The log `path`, opened to be written at its end."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 

@@ -108,16 +108,7 @@ def ranks(role: Role, plan: Plan, command: Sequence[str]) -> list[str]:
 
 
 def _spawn(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    path = argv[0] if "/" in argv[0] else _which(argv[0], environ.get("PATH", os.defpath))
     return program.spawn(
-        path, list(argv), dict(environ), file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-        setsid=True, setsigmask=(), setsigdef=(),
+        program.found(argv[0], environ.get("PATH", os.defpath)), argv, environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)], setsid=True, setsigmask=(), setsigdef=(),
     )  # fmt: skip
-
-
-def _which(program: str, search: str) -> str:
-    for folder in search.split(os.pathsep):
-        path = os.path.join(folder, program)
-        if os.access(path, os.X_OK) and not os.path.isdir(path):
-            return path
-    raise FileNotFoundError(2, os.strerror(2), program)

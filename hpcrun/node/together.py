@@ -9,7 +9,7 @@ from hpcrun import events, retry
 from hpcrun.node import program
 from hpcrun.node.gang import Gang, tail
 from hpcrun.node.hub import Trouble
-from hpcrun.node.shard import carry_out, cause_of, next_attempt, told_by, write_end, write_start
+from hpcrun.node.shard import carry_out, cause_of, next_attempt, open_log, told_by, write_end, write_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _FAILED, _TOLD = 1 << 8, 15
 """Statuses, as wait(2) has them, of a gang that came to nothing and of one that was told to end."""
 _OF_ONE: tuple[Cause, ...] = ("failed", "out_of_memory", "lost")
 """Causes that are those of one shard of a gang; the others were then cancelled on its account. Time is up for all."""
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> program.Ended:
@@ -162,7 +161,7 @@ def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int)
             path = os.path.realpath("/proc/self/fd/2")  # where srun has complained
         found = tail(path)
         lines += [f"hpcrun: the end of {path}:", *(f"  {line}" for line in found)] if found else []
-    log = os.open(run.log(shard, number, "err" if plan.separate_stderr else "log"), _APPEND, 0o600)
+    log = open_log(run.log(shard, number, "err" if plan.separate_stderr else "log"))
     os.write(log, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     os.close(log)
 
