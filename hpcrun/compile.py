@@ -18,6 +18,7 @@ from hpcrun.errors import SpecError
 from hpcrun.fields import suggestion
 from hpcrun.plan import Plan, Probe, Role
 from hpcrun.probes import Probe as AskedProbe
+from hpcrun.retry import BUDGETS
 from hpcrun.spec import RunSpec
 
 START_TIMEOUT = 600.0
@@ -82,6 +83,11 @@ def compile_plan(
         start_timeout=start_timeout,
         lost_after=config.lost_after,
         timeout=spec.timeout,
+        budgets={**BUDGETS, **spec.retries},
+        backoff=spec.backoff,
+        retry="in_place" if "no-requeue" in spec.sbatch else spec.retry,
+        max_failed=spec.max_failed_indexes,
+        deadline=None if spec.run_timeout is None else asked.created + spec.run_timeout,
         grace=config.grace,
         export=names,
         separate_stderr=spec.stderr == "separate",

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 from hpcrun.config import Config, NodePool
 from hpcrun.plan import Role
+from hpcrun.retry import delay
 from hpcrun.spec import RunSpec
 from hpcrun.topology import Shape, fixed_ports
+
+if TYPE_CHECKING:
+    from hpcrun.states import Cause
 
 TIME_MARGIN = 60
 """Seconds between the end of a shard's own timeout and Slurm's limit, so that the record is written first."""
@@ -53,7 +58,7 @@ def components(
     options.update(_amounts(spec, asked))
     if spec.timeout is not None:
         starting = asked.start_timeout if asked.worker or spec.gang else 0.0
-        options["time"] = str(math.ceil((spec.timeout + starting + config.grace + TIME_MARGIN) / 60))
+        options["time"] = str(math.ceil((_longest(spec, spec.timeout + starting + config.grace) + TIME_MARGIN) / 60))
     if "no-requeue" in spec.sbatch:
         del options["requeue"]
     given = {option: value for option, value in spec.sbatch.items() if option not in ("comment", "dependency")}
@@ -61,6 +66,21 @@ def components(
     if asked.shape.name != "het" or asked.worker is None:
         return (tuple(first.items()),)
     return tuple(first.items()), tuple(_second(spec, asked, asked.worker, first).items())
+
+
+_BY_PROGRAM: tuple[Cause, ...] = ("failed", "timed_out")
+
+
+def _longest(spec: RunSpec, attempt: float) -> float:
+    """Seconds that a start of the job may take, where one attempt of a shard may take `attempt`."""
+    packed = spec.shards_per_element or 1
+    if spec.retry != "in_place" and "no-requeue" not in spec.sbatch:
+        return attempt * packed
+    ends: list[Cause | None] = []
+    for cause in _BY_PROGRAM:
+        ends += [cause] * spec.retries.get(cause, 0)
+    waits = sum(delay(spec.backoff, ends[: count + 1]) for count in range(len(ends)))
+    return packed * (attempt * (1 + len(ends)) + waits)
 
 
 def _of_pool(pool: NodePool) -> Options:

@@ -85,6 +85,40 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return []
 
 
-def mark(path: str) -> None:
-    """Leave the empty file `path` as a sign; it may be there already."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+def stop(run: RunDir, by: str, text: str = "") -> bool:
+    """Leave the word that nothing more of `run` may start; whether it was the first one.
+
+    `by` is ``user``, ``max_failed_indexes``, ``run_timeout``, ``upstream`` or ``refused``; `text` says it to people.
+    """
+    return claim(run.cancelled, dumps({"by": by, "text": text}))
+
+
+def stopped(run: RunDir) -> tuple[str, str] | None:
+    """Who has said that nothing more of `run` may start, and what they said; None where nobody has."""
+    from json import loads
+
+    try:
+        with open(run.cancelled, encoding="utf-8") as file:
+            said = loads(file.read() or "{}")
+        return str(said.get("by", "user")), str(said.get("text", ""))
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        return "user", ""
+
+
+def claim(path: str, text: str) -> bool:
+    """Create the file `path` with `text` in it, unless it is there: whether this call did.
+
+    Nobody ever sees it half written, and of several at once one wins, on NFS too.
+    """
+    own = f"{path}.{os.getpid()}.{os.uname().nodename}"
+    with open(own, "w", encoding="utf-8") as file:
+        file.write(text)
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(own)
+    return True

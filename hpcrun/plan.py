@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcrun.errors import RunFolderError
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Role:
 class Batch:
     """One call of sbatch: the shards ``first … first + count - 1``.
 
-    All of them in one job where the run is a gang, else one element each.
+    All of them in one job where the run is a gang, else one element for `pack` of them.
     """
 
     index: int
@@ -90,8 +90,24 @@ class Batch:
     """False for a single batch job without ``--array``."""
     throttle: int | None
     """How many of its shards may run at once (``%`` of ``--array``)."""
+    pack: int
+    """How many shards each element of its array runs, one after the other."""
     after: int | None
     """The batch that must have ended before this one starts; keeps ``max_parallel`` over the whole run."""
+
+    @property
+    def elements(self) -> int:
+        """How many elements its array has."""
+        return -(-self.count // self.pack)
+
+    def shards_of(self, task: int) -> range:
+        """The shards that the element `task` runs."""
+        first = self.first + task * self.pack
+        return range(first, min(first + self.pack, self.first + self.count))
+
+    def task_of(self, shard: int) -> int:
+        """The element that runs `shard`."""
+        return (shard - self.first) // self.pack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +142,16 @@ class Plan:
     """Seconds of silence after which a node of a gang counts as dead."""
     timeout: float | None
     """Seconds that one attempt of a shard may take."""
+    budgets: dict[str, int]
+    """How often a shard may be tried again, by cause (`retry.BUDGETS` has the names)."""
+    backoff: float
+    """Seconds between a failure and the next attempt; doubled with each further one."""
+    retry: str
+    """``requeue`` (Slurm starts the next attempt, perhaps on another node) or ``in_place``."""
+    max_failed: int | None
+    """How many shards may fail for good before the rest is stopped; None for all."""
+    deadline: float | None
+    """When the whole run is stopped, in seconds since the epoch."""
     grace: float
     """Seconds between SIGTERM and SIGKILL where the runtime itself ends a program."""
     export: tuple[str, ...] | None

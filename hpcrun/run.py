@@ -170,7 +170,7 @@ class Run:
         status = self.status()
         if status.done and not self._submitted().unconfirmed:
             return status
-        events.mark(self.dir.cancelled)
+        events.stop(self.dir, "user")
         # The last batch first: ending one that another waits for would start the other.
         self._cluster.cancel(self.dir, tuple(reversed(status.jobs)))
         return self.status()

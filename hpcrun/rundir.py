@@ -6,11 +6,12 @@ it has exactly one writing process, because appends from several nodes are not a
     spec.yaml               the spec as it was given                                     (submission)
     plan.json               what was decided                                             (submission)
     start.py, node.pyz      the runtime that the nodes run                               (submission)
-    scripts/K.sh            what was given to sbatch for batch K                         (submission)
+    scripts/K.sh            what was given to sbatch for batch K, K.R.sh in round R of
+                            its retries by hand                                          (submission)
     submission.jsonl        intents and job ids                                          (submission)
-    claims/K                the id of the one job that may run batch K                   (first shard of the batch)
+    claims/K, claims/K.R    the id of the one job that may run batch K (in round R)      (first shard of the batch)
     records/A/BBB/S.jsonl   when attempt A of shard S started and ended                  (the shard's supervisor)
-    records/A/BBB/S.silent  its end, where its supervisor fell silent                    (the first of its gang to see)
+    records/A/BBB/S.silent  its end, where its supervisor could not write it             (the first to see it)
     logs/A/BBB/S.log        its output, both streams (S.out and S.err when kept apart)   (the program)
     logs/A/BBB/S.worker/BBB/R.log   the output of worker R of shard S                    (the worker)
     rendezvous/S.A          where the workers of an attempt find its supervisor, and its
@@ -18,7 +19,7 @@ it has exactly one writing process, because appends from several nodes are not a
     workers/S.A.json        nodes and endpoints of an attempt's workers, for its job     (the shard's supervisor)
     slurm/J_T.out           what Slurm itself wrote for the element; removed when empty  (slurmstepd)
     results/                for the program, as HPCRUN_RESULTS_DIR                       (the program)
-    cancelled               the user's word that nothing more may start                  (cancel)
+    cancelled               the word that nothing more may start, whose, and why         (the first to say it)
     local/                  the local cluster's lock, shard states and messages          (its supervisor)
 
 BBB is shard // 500 (or worker // 500) with three digits or more, so that no folder holds over 1,000 entries.
@@ -49,13 +50,13 @@ class RunDir:
         self.local_states = os.path.join(path, "local", "states")
         self.local_messages = os.path.join(path, "local", "messages.log")
 
-    def script(self, batch: int) -> str:
-        """The sbatch script of batch `batch`."""
-        return os.path.join(self.path, "scripts", f"{batch}.sh")
+    def script(self, batch: int, in_round: int = 0) -> str:
+        """The sbatch script of batch `batch`, as submitted in the round `in_round` of the run's retries by hand."""
+        return os.path.join(self.path, "scripts", f"{_round_of(batch, in_round)}.sh")
 
-    def claim(self, batch: int) -> str:
-        """The file that holds the id of the one job that may run `batch`."""
-        return os.path.join(self.path, "claims", str(batch))
+    def claim(self, batch: int, in_round: int = 0) -> str:
+        """The file that holds the id of the one job that may run `batch` in this round."""
+        return os.path.join(self.path, "claims", _round_of(batch, in_round))
 
     def records(self, attempt: int) -> str:
         """The folder of all records of one attempt number."""
@@ -98,6 +99,10 @@ class RunDir:
         ]
         buckets = [_folder(first) for first in range(0, shards, SHARDS_A_FOLDER)]
         return tops + [os.path.join(self.path, kind, "0", bucket) for kind in ("records", "logs") for bucket in buckets]
+
+
+def _round_of(batch: int, in_round: int) -> str:
+    return f"{batch}.{in_round}" if in_round else str(batch)
 
 
 def _folder(shard: int) -> str:

@@ -16,8 +16,9 @@ from pydantic import BeforeValidator, Field
 from hpcrun import codespec as programs
 from hpcrun import quantity
 from hpcrun.codespec import Codespec, CodespecGiven, Program
-from hpcrun.fields import EntryError, Source, canonical, dotted, shown, suggestion, validated
+from hpcrun.fields import EntryError, Source, all_of, canonical, dotted, shown, suggestion, validated
 from hpcrun.indexes import MAX_INDEXES
+from hpcrun.retry import BUDGETS
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
 from hpcrun.values import Code, Count, Model, Text, one_line
 
@@ -30,6 +31,10 @@ SPELLINGS = {
     "pool": "node_pool",
     "slurm": "sbatch",
     "gang_scheduling": "gang",
+    "backoff_limit_per_index": "retries",
+    "active_deadline_seconds": "run_timeout",
+    "max_failed": "max_failed_indexes",
+    "back_off": "backoff",
 }
 """Other names of a field, in snake_case."""
 
@@ -41,11 +46,8 @@ ABSENT = programs.ABSENT | dict.fromkeys(
     [
         "workflow",
         "variables",
-        "retries",
         "back_off_limit",
         "backoff_limit",
-        "max_failed_indexes",
-        "run_timeout",
         "success_policy",
         "node_selector",
     ],
@@ -112,6 +114,27 @@ def _one_job(value: object) -> object:
     return None
 
 
+def _retries(value: object) -> object:
+    """Budgets by cause; a number alone is the program's."""
+    if value is None or isinstance(value, bool):
+        raise ValueError(f"found {shown(value)}, wanted a number from 0 to {_MOST_RETRIES}, or a mapping by cause")
+    given = value if isinstance(value, Mapping) else {"failed": value}
+    for cause, count in given.items():
+        if cause not in BUDGETS:
+            raise EntryError(
+                cause, f"found an unknown cause.{suggestion(str(cause), list(BUDGETS)) or all_of(list(BUDGETS))}"
+            )
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST_RETRIES:
+            problem = f"found {shown(count)}, wanted a number from 0 to {_MOST_RETRIES}"
+            raise EntryError(cause, problem) if isinstance(value, Mapping) else ValueError(problem)
+    return dict(given)
+
+
+_MOST_RETRIES = 50
+"""Kubernetes' and Sylphx' bound of backoffLimitPerIndex."""
+Retries = Annotated[dict[str, int], BeforeValidator(_retries)]
+
+
 class Worker(Model):
     """The workers of a run: what they execute, where, and how many (Tyger's code target)."""
 
@@ -145,12 +168,23 @@ class RunSpec(Program):
     start_timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
     """Seconds until the workers, or all shards of a gang, must be up; 10 minutes by default."""
     completion_mode: Annotated[None, _only("Indexed")] = None
-    backoff_limit_per_index: Annotated[None, _only(0)] = None
     replicas: Annotated[None, BeforeValidator(_one_job)] = None
     max_parallel: Count | None = None
     """How many shards may run at once over the whole run."""
     timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
     """Seconds that one attempt of a shard may take, or 90s, 15m, 1h30m."""
+    retries: Retries = {}
+    """How often a shard is tried again: a number for failures of the program, or a mapping by cause."""
+    retry: Literal["requeue", "in_place"] = "requeue"
+    """Whether Slurm starts the next attempt, perhaps on another node, or the same allocation does, at once."""
+    backoff: Annotated[float, BeforeValidator(quantity.seconds)] = 0.0
+    """Seconds between a failure and the next attempt, doubled with each further failure up to six minutes."""
+    max_failed_indexes: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """How many shards may fail for good; with one more the rest is stopped."""
+    run_timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
+    """Seconds from the submission after which the whole run is stopped."""
+    shards_per_element: Count | None = None
+    """How many shards an element of the job array runs, one after the other; as few as the limits allow by default."""
     machine: str | None = None
     node_pool: str | None = None
     stderr: Literal["merged", "separate"] = "merged"
@@ -282,8 +316,28 @@ def _check_together(spec: RunSpec, found: Source) -> None:
             ("max_parallel",), f"found {spec.max_parallel} beside `gang: true`, which starts all {spec.shards} shards "
             "at once; wanted one of them"
         )  # fmt: skip
+    if spec.gang and found.place(("retries",)).field.endswith(("backoffLimitPerIndex", "backoff_limit_per_index")):
+        raise found.error(
+            ("retries",), "found a limit for each index beside `gang: true`, whose shards are tried again together; "
+            "wanted `retries`"
+        )  # fmt: skip
+    if spec.max_failed_indexes is not None and spec.gang:
+        raise found.error(("max_failed_indexes",), "found it beside `gang: true`, whose shards fail together")
+    _check_packed(spec, found)
     if spec.topology != "auto" and spec.worker is None:
         raise found.error(("topology",), f"found {spec.topology} without workers, wanted `worker`, or no topology")
+
+
+def _check_packed(spec: RunSpec, found: Source) -> None:
+    if spec.shards_per_element is None or spec.shards_per_element == 1:
+        return
+    for field, there in (("shards", spec.shards is None), ("gang", spec.gang), ("worker", spec.worker is not None)):
+        if there:
+            what = "without `shards`" if field == "shards" else f"beside `{field}`"
+            raise found.error(
+                ("shards_per_element",),
+                f"found it {what}, wanted it with shards that are independent and have no workers",
+            )
 
 
 def raw(values: Mapping[str, Any]) -> Source:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.cluster import AccountingRow, QueueRow
-from hpcrun.indexes import fold_indexes
+from hpcrun.indexes import fold_indexes, parse_indexes
 from hpcrun.plan import Plan
 from hpcrun.states import SHARD_STATES, TERMINAL, aggregate, from_cause, from_slurm
 
@@ -64,28 +64,60 @@ def attempt(events: Sequence[Mapping[str, Any]], number: int) -> Attempt | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Submitted:
-    """What the submission's record says: the job of each batch, and the batches whose submission has no outcome."""
+class Sent:
+    """One call of sbatch, intended, and what came of it."""
 
-    jobs: Mapping[int, str]
-    unconfirmed: tuple[int, ...] = ()
+    batch: int
+    round: int = 0
+    """0 for the run's own submission, then one more for each retry by hand."""
+    tasks: tuple[int, ...] | None = None
+    """The elements of the batch's array that it has; None for all."""
+    job: str = ""
+    """The job's id; empty where it is not known that there is one."""
     refused: str = ""
+    """Slurm's reason, where it said no."""
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether nobody knows what came of it."""
+        return not self.job and not self.refused
+
+
+@dataclasses.dataclass(frozen=True)
+class Submitted:
+    """Everything that was given to the cluster for a run, in order."""
+
+    sent: tuple[Sent, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The ids of all jobs, in the order of their submission."""
+        return tuple(one.job for one in self.sent if one.job)
+
+    @property
+    def unconfirmed(self) -> tuple[Sent, ...]:
+        """What was intended and has no outcome."""
+        return tuple(one for one in self.sent if one.unconfirmed)
+
+    def of(self, batch: int, task: int) -> Sent | None:
+        """The last that has this element; None where its batch was never reached."""
+        fitting = [one for one in self.sent if one.batch == batch and (one.tasks is None or task in one.tasks)]
+        return fitting[-1] if fitting else None
 
 
 def submitted(events: Iterable[Mapping[str, Any]]) -> Submitted:
     """The state of a submission from its record."""
-    jobs: dict[int, str] = {}
-    intents: list[int] = []
-    refused = ""
+    found: dict[tuple[int, int], Sent] = {}
     for event in events:
+        key = event["batch"], event.get("round", 0)
         if event["event"] == "intent":
-            intents.append(event["batch"])
-        elif event["event"] == "submitted":
-            jobs[event["batch"]] = event["job"]
-        elif event["event"] == "refused":
-            refused = event["reason"]
-            intents.remove(event["batch"])
-    return Submitted(jobs, tuple(batch for batch in intents if batch not in jobs), refused)
+            tasks = event.get("tasks")
+            found[key] = Sent(*key, tasks=None if tasks is None else tuple(parse_indexes(tasks)))
+        elif event["event"] == "submitted" and key in found:
+            found[key] = dataclasses.replace(found[key], job=event["job"])
+        elif event["event"] == "refused" and key in found:
+            found[key] = dataclasses.replace(found[key], refused=event["reason"])
+    return Submitted(tuple(found.values()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _withdraw(prepared: Prepared, jobs: Mapping[int, str], batch: int, error: Su
         shutil.rmtree(run.path, ignore_errors=True)
         return
     events.add(run.submission, "refused", {"batch": batch, "reason": error.reason}, durable=True)
-    events.mark(run.cancelled)
+    events.stop(run, "refused", error.reason)
     prepared.cluster.cancel(run, tuple(reversed(list(jobs.values()))))
 
 

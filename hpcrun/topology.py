@@ -153,7 +153,7 @@ def batches(spec: RunSpec, shape: Shape, limits: Limits, demands: Demands, clust
     shards = spec.shards or 1
     throttle = _local_throttle(demands, limits, shards if spec.gang else 1) if cluster == "local" else None
     if shards == 1 or spec.gang:
-        return (Batch(index=0, first=0, count=shards, array=False, throttle=None, after=None),)
+        return (Batch(index=0, first=0, count=shards, array=False, throttle=None, pack=1, after=None),)
     size = 1 if shape.name == "het" else min(shards, limits.max_array)
     at_once = min(value for value in (spec.max_parallel, throttle, shards) if value is not None)
     lanes = max(1, at_once // size)
@@ -165,6 +165,7 @@ def batches(spec: RunSpec, shape: Shape, limits: Limits, demands: Demands, clust
             count=min(size, shards - first),
             array=shape.name != "het",
             throttle=share if share < min(size, shards - first) else None,
+            pack=1,
             after=index - lanes if spec.max_parallel is not None and index >= lanes else None,
         )
         for index, first in enumerate(range(0, shards, size))

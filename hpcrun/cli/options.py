@@ -27,6 +27,11 @@ FIELDS = {
     "machine": ("--machine",),
     "node_pool": ("-P", "--node-pool", "--pool"),
     "timeout": ("--timeout",),
+    "retries": ("--backoff-limit-per-index", "--retries"),
+    "retry": ("--retry",),
+    "backoff": ("--backoff",),
+    "max_failed_indexes": ("--max-failed-indexes",),
+    "run_timeout": ("--run-timeout",),
     "working_dir": ("-D", "--working-dir", "--chdir"),
     "image": ("--image",),
     "mounts": ("--mount",),
@@ -51,6 +56,11 @@ _HELP = {
     "machine": "A machine of hpcrun.toml, or nano … 2xlarge.",
     "node_pool": "A node pool of hpcrun.toml.",
     "timeout": "Time one attempt of a shard may take: 90s, 15m, 1h30m.",
+    "retries": "How often a shard is tried again when its program fails.  [default: 0]",
+    "retry": "Let Slurm start the next attempt (requeue), or the same allocation (in_place).  [default: requeue]",
+    "backoff": "Time between a failure and the next attempt, doubled each time.  [default: 0]",
+    "max_failed_indexes": "Stop the run when more shards than this have failed for good.",
+    "run_timeout": "Time after which the whole run is stopped.",
     "working_dir": "Where the program starts.  [default: here]",
     "image": "A container image, for the site's runtime.",
     "mounts": "SOURCE[:TARGET[:ro]]: a folder that the container sees; all of them replace the spec's.",
@@ -153,7 +163,7 @@ def run_options(function: Decorated) -> Decorated:
 
 
 def _kind(field: str) -> dict[str, Any]:
-    if field in ("shards", "max_parallel", "cpus", "nodes", "tasks", "replicas"):
+    if field in ("shards", "max_parallel", "cpus", "nodes", "tasks", "replicas", "retries", "max_failed_indexes"):
         return {"type": int, "metavar": "N"}
     if field == "mounts":
         return {"multiple": True, "metavar": "SOURCE[:…]"}
@@ -161,6 +171,8 @@ def _kind(field: str) -> dict[str, Any]:
         return {"default": None}
     if field == "topology":
         return {"type": click.Choice(["auto", "flat", "het"])}
+    if field == "retry":
+        return {"type": click.Choice(["requeue", "in_place"])}
     if field == "stderr":
         return {"type": click.Choice(["merged", "separate"])}
     return {"metavar": "TEXT"}
