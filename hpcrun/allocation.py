@@ -21,7 +21,8 @@ class Allocation:
     """
 
     __slots__ = (
-        "cluster", "components", "job", "node", "nodes", "raw_job", "restarts", "said", "task", "tasks", "workers",
+        "cluster", "components", "job", "node", "nodes", "raw_job", "restarts", "round", "said", "task", "tasks",
+        "workers",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +41,8 @@ class Allocation:
         self.cluster, self.job, self.raw_job, self.task, self.node = cluster, job, raw_job, task, node
         self.components, self.nodes, self.restarts = components, components[0], restarts
         self.tasks, self.workers = tasks, workers
+        self.round = 0
+        """The round of the run's retries by hand that the job was submitted for."""
         self.said = 0
         """Bytes of Slurm's own output that earlier starts of the job have left."""
 

@@ -37,10 +37,20 @@ def add(path: str, event: str, facts: Mapping[str, Value], *, durable: bool = Fa
 
 def write(descriptor: int, event: str, facts: Mapping[str, Value]) -> None:
     """Write one event to an open file."""
-    line = (dumps({"format": FORMAT, "event": event, **facts}) + "\n").encode("ascii")
-    done = os.write(descriptor, line)
-    if done < len(line):  # a full disk takes part of a line and says so only at the next write
-        os.write(descriptor, line[done:])
+    raw = line(event, facts).encode("ascii")
+    done = os.write(descriptor, raw)
+    if done < len(raw):  # a full disk takes part of a line and says so only at the next write
+        os.write(descriptor, raw[done:])
+
+
+def exists(path: str) -> bool:
+    """Whether there is a record `path`, be it empty: then its attempt has begun."""
+    return os.path.exists(path)
+
+
+def line(event: str, facts: Mapping[str, Value]) -> str:
+    """One event as it stands in a record."""
+    return dumps({"format": FORMAT, "event": event, **facts}) + "\n"
 
 
 def read(path: str) -> list[dict[str, Any]]:
@@ -63,14 +73,14 @@ def read(path: str) -> list[dict[str, Any]]:
     return found
 
 
-def attempts(run: RunDir) -> Iterator[tuple[int, int, str]]:
-    """(shard, attempt, path) of every record there is, in no order."""
+def attempts(run: RunDir) -> Iterator[tuple[int, int, bool]]:
+    """(shard, attempt, whether its end was told by another) of every record there is, in no order."""
     for attempt in _numbers(os.path.dirname(run.records(0))):
         for bucket in _entries(run.records(attempt)):
             for entry in _entries(bucket.path):
-                shard, dot, kind = entry.name.partition(".")
-                if shard.isdecimal() and dot and kind == "jsonl":
-                    yield int(shard), attempt, entry.path
+                shard, _, kind = entry.name.partition(".")
+                if shard.isdecimal() and kind in ("jsonl", "silent"):
+                    yield int(shard), attempt, kind == "silent"
 
 
 def _numbers(folder: str) -> list[int]:
@@ -83,6 +93,11 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return list(found)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def mark(path: str) -> None:
+    """Leave the empty file `path` as a sign; it may be there already."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def stop(run: RunDir, by: str, text: str = "") -> bool:

@@ -7,15 +7,17 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from hpcrun import events, plan
+from hpcrun import events, ledger, plan
 from hpcrun.cluster import Cluster
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, RunFolderError, RunNotFound, UsageError
+from hpcrun.ledger import Entry
 from hpcrun.rundir import RunDir
 from hpcrun.status import (
     Attempt,
     RunStatus,
     Said,
     Seen,
+    Sent,
     ShardStatus,
     Submitted,
     attempt,
@@ -102,14 +104,14 @@ class Run:
         sent = self._submitted()
         notes: list[str] = []
         queue, records = None, self._records()
-        if not settled(self.plan, records):
+        if not settled(self.plan, records, sent):
             queue, records = self._queue(sent, notes), self._records()
         seen = Seen(
             records=records,
             submitted=sent,
             queue=queue,
             accounting=None,
-            cancelled=os.path.exists(self.dir.cancelled),
+            stopped=events.stopped(self.dir),
             asked=time.time(),
         )
         if queue is not None and unexplained(self.plan, seen):
@@ -151,7 +153,7 @@ class Run:
             if status.done:
                 return
             ask_again = time.monotonic() + pause
-            while time.monotonic() < ask_again and not settled(self.plan, seen.records):
+            while time.monotonic() < ask_again and not settled(self.plan, seen.records, seen.submitted):
                 began = time.monotonic()
                 seen = self._glance(seen)
                 status = fold(self.plan, seen)
@@ -186,9 +188,7 @@ class Run:
         self._check_process(role, replica)
         if not 0 <= shard < self.plan.shards:
             raise UsageError(f"found shard {shard}, wanted 0 to {self.plan.shards - 1}")
-        number = 0
-        while os.path.exists(self.dir.record(shard, number + 1)):
-            number += 1
+        number = max(len(ledger.read(self.dir, shard)) - 1, 0)
         if attempt_number is not None and not 0 <= attempt_number <= number:
             raise UsageError(f"found attempt {attempt_number} of shard {shard}, wanted 0 to {number}")
         chosen = number if attempt_number is None else attempt_number
@@ -232,48 +232,58 @@ class Run:
         if self.plan.cluster != "slurm":
             return frozenset()
         opened = set(os.listdir(self.dir.slurm))
-        return frozenset(
-            batch.first + task
-            for batch in self.plan.batches
-            if (job := sent.jobs.get(batch.index))
-            for task in range(batch.count)
-            if os.path.basename(self.dir.slurm_output(job, task if batch.array else None)) not in opened
-        )
+        found: set[int] = set()
+        for batch in self.plan.batches:
+            of = sent.of(batch)
+            for shard in range(batch.first, batch.first + batch.count):
+                task = batch.task_of(shard)
+                one = of(task)
+                output = self.dir.slurm_output(one.job, task if batch.array else None) if one and one.job else ""
+                if output and os.path.basename(output) not in opened:
+                    found.add(shard)
+        return frozenset(found)
 
     def _submitted(self) -> Submitted:
         """What the submission's record says. A batch whose reply was lost is the job's that has claimed it."""
         sent = submitted(events.read(self.dir.submission))
-        claimed: dict[int, str] = {}
-        for batch in sent.unconfirmed:
-            try:
-                with open(self.dir.claim(batch), encoding="ascii") as file:
-                    claimed[batch] = file.read()
-            except FileNotFoundError:
-                continue
-        left = tuple(batch for batch in sent.unconfirmed if batch not in claimed)
-        return dataclasses.replace(sent, jobs={**sent.jobs, **claimed}, unconfirmed=left)
+        return dataclasses.replace(sent, sent=tuple(map(self._claimed, sent.sent)))
+
+    def _claimed(self, sent: Sent) -> Sent:
+        if not sent.unconfirmed:
+            return sent
+        try:
+            with open(self.dir.claim(sent.batch, sent.round), encoding="ascii") as file:
+                return dataclasses.replace(sent, job=file.read())
+        except FileNotFoundError:
+            return sent
 
     def _records(self) -> Mapping[int, tuple[Attempt, ...]]:
-        """The attempts of each shard that has any. Ended ones are read once in the life of this handle."""
-        found: dict[int, list[tuple[int, str]]] = {}
-        for shard, number, path in events.attempts(self.dir):
-            found.setdefault(shard, []).append((number, path))
+        """The attempts of each shard that has any. Those of shards that are through are read once by this handle."""
+        found: dict[int, dict[int, bool]] = {}
+        for shard, number, told_by_another in events.attempts(self.dir):
+            numbers = found.setdefault(shard, {})
+            numbers[number] = numbers.get(number, False) or told_by_another
         records = dict(self._ended)
-        for shard, paths in found.items():
-            if len(self._ended.get(shard, ())) == len(paths):
+        for shard, numbers in found.items():
+            if len(self._ended.get(shard, ())) == len(numbers):
                 continue
-            read = (self._attempt(shard, number, path) for number, path in sorted(paths))
-            records[shard] = tuple(one for one in read if one is not None)
-            if len(records[shard]) == len(paths) and records[shard][-1].ended is not None:
+            records[shard] = self._attempts(shard, numbers)
+            last = records[shard][-1:]
+            if len(records[shard]) == len(numbers) and last and last[0].ended is not None and not last[0].again:
                 self._ended[shard] = records[shard]
         return records
 
-    def _attempt(self, shard: int, number: int, path: str) -> Attempt | None:
-        said = events.read(path)
-        found = attempt(said, number)
-        if found is not None and found.gang and found.ended is None:
-            return attempt([*said, *events.read(self.dir.silence(shard, number))], number)
-        return found
+    def _attempts(self, shard: int, numbers: Mapping[int, bool]) -> tuple[Attempt, ...]:
+        """The attempts of a shard; `numbers` says of each whether somebody else has told of its end."""
+        entries: list[Entry] = []
+        found: list[Attempt] = []
+        for number, told_by_another in sorted(numbers.items()):
+            other = events.read(self.dir.silence(shard, number)) if told_by_another else []
+            entry = Entry(number, events.read(self.dir.record(shard, number)), other)
+            one = attempt(entry, self.plan.budgets, entries)
+            entries.append(entry)
+            found += [one] if one is not None else []
+        return tuple(found)
 
     def _queue(self, sent: Submitted, notes: list[str]) -> Mapping[int, Said] | None:
         try:
@@ -281,7 +291,7 @@ class Run:
         except ClusterUnavailable as error:
             notes.append(f"the queue could not be asked: {error}")
             return None
-        return by_shard(self.plan, sent.jobs, rows)
+        return by_shard(self.plan, sent, rows)
 
     def _with_history(self, seen: Seen, notes: list[str]) -> Seen:
         """`seen` with what accounting has of jobs that the queue has forgotten.
@@ -291,7 +301,7 @@ class Run:
         if not self.plan.accounting:
             return dataclasses.replace(seen, never_launched=self._never_launched(seen.submitted))
         try:
-            rows = self._cluster.accounting(tuple(seen.submitted.jobs.values()))
+            rows = self._cluster.accounting(seen.submitted.jobs)
         except AccountingDisabled:
             return seen
         except ClusterUnavailable as error:
@@ -299,7 +309,7 @@ class Run:
             unknown = Said("unknown", None, "accounting could not be asked")
             missing = dict.fromkeys(unexplained(self.plan, seen), unknown)
             return dataclasses.replace(seen, queue={**(seen.queue or {}), **missing})
-        return dataclasses.replace(seen, accounting=by_shard(self.plan, seen.submitted.jobs, rows))
+        return dataclasses.replace(seen, accounting=by_shard(self.plan, seen.submitted, rows))
 
 
 def _default_home() -> str:

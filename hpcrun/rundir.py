@@ -19,6 +19,14 @@ it has exactly one writing process, because appends from several nodes are not a
     workers/S.A.json        nodes and endpoints of an attempt's workers, for its job     (the shard's supervisor)
     slurm/J_T.out           what Slurm itself wrote for the element; removed when empty  (slurmstepd)
     results/                for the program, as HPCRUN_RESULTS_DIR                       (the program)
+    failed/S                there where shard S has failed for good, and that is counted (the shard's supervisor)
+    scripts/finish.sh       the finaliser, finish.R.sh for the end of round R: there where
+                            runs wait for this one                                       (submission of the first of them)
+    claims/finish           the id of the one job that is the finaliser, finish.R too    (who knows it first)
+    outcome.json            how the run ended, as those that wait for it are told;
+                            outcome.R.json too                                           (the finaliser)
+    dependants/RUN          the folder of a run that waits for this one                  (its submission)
+    claims/upstream         there once the runs before it have let this run start        (its first shard)
     cancelled               the word that nothing more may start, whose, and why         (the first to say it)
     local/                  the local cluster's lock, shard states and messages          (its supervisor)
 
@@ -44,6 +52,9 @@ class RunDir:
         self.node = os.path.join(path, "node.pyz")
         self.submission = os.path.join(path, "submission.jsonl")
         self.cancelled = os.path.join(path, "cancelled")
+        self.failed = os.path.join(path, "failed")
+        self.dependants = os.path.join(path, "dependants")
+        self.let_start = os.path.join(path, "claims", "upstream")
         self.results = os.path.join(path, "results")
         self.slurm = os.path.join(path, "slurm")
         self.local_lock = os.path.join(path, "local", "lock")
@@ -57,6 +68,18 @@ class RunDir:
     def claim(self, batch: int, in_round: int = 0) -> str:
         """The file that holds the id of the one job that may run `batch` in this round."""
         return os.path.join(self.path, "claims", _round_of(batch, in_round))
+
+    def finish_script(self, in_round: int) -> str:
+        """The sbatch script of the finaliser, which tells how the run has ended, of one round."""
+        return os.path.join(self.path, "scripts", f"{_round_of('finish', in_round)}.sh")
+
+    def finish_claim(self, in_round: int) -> str:
+        """The file that holds the id of the one job that is the finaliser of this round."""
+        return os.path.join(self.path, "claims", _round_of("finish", in_round))
+
+    def outcome(self, in_round: int) -> str:
+        """How the run had ended with this round, as the runs that wait for it are told."""
+        return os.path.join(self.path, f"{_round_of('outcome', in_round)}.json")
 
     def records(self, attempt: int) -> str:
         """The folder of all records of one attempt number."""
@@ -101,8 +124,8 @@ class RunDir:
         return tops + [os.path.join(self.path, kind, "0", bucket) for kind in ("records", "logs") for bucket in buckets]
 
 
-def _round_of(batch: int, in_round: int) -> str:
-    return f"{batch}.{in_round}" if in_round else str(batch)
+def _round_of(what: int | str, in_round: int) -> str:
+    return f"{what}.{in_round}" if in_round else str(what)
 
 
 def _folder(shard: int) -> str:

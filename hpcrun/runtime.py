@@ -22,10 +22,10 @@ from typing import Any
 from hpcrun.rundir import RunDir
 
 NODE_MODULES = (
-    "__init__", "errors", "jsonline", "rundir", "events", "hostlist", "allocation", "environ",
-    "retry", "node/__init__", "node/entry", "node/program", "node/shard", "node/batch", "node/local", "node/wire",
-    "node/hub", "node/gang", "node/steps", "node/ports", "node/probe", "node/agent", "node/together", "node/requeue",
-    "node/meeting", "node/readiness",
+    "__init__", "errors", "jsonline", "rundir", "events", "hostlist", "allocation", "environ", "retry", "ledger",
+    "indexes", "node/__init__", "node/entry", "node/program", "node/shard", "node/batch", "node/local",
+    "node/wire", "node/hub", "node/gang", "node/steps", "node/ports", "node/probe", "node/agent", "node/together",
+    "node/requeue", "node/meeting", "node/memory", "node/stopping", "node/readiness",
 )  # fmt: skip
 """Everything that a node may import, by path below the package."""
 

@@ -8,12 +8,14 @@ asked after the submission and did answer.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hpcrun import ledger, retry
 from hpcrun.cluster import AccountingRow, QueueRow
 from hpcrun.indexes import fold_indexes, parse_indexes
-from hpcrun.plan import Plan
+from hpcrun.ledger import Entry
+from hpcrun.plan import Batch, Plan
 from hpcrun.states import SHARD_STATES, TERMINAL, aggregate, from_cause, from_slurm
 
 if TYPE_CHECKING:
@@ -39,27 +41,44 @@ class Attempt:
     """Whether its workers, or the rest of its gang, are not up yet."""
     detail: str = ""
     """What its supervisor says of its end."""
+    again: bool = False
+    """Whether another attempt is to follow."""
+    due: float | None = None
+    """Before when that one is not to start, where there is a back-off."""
+    round: int = 0
+    """The round of the run's retries by hand that it belongs to."""
+
+    @property
+    def won(self) -> bool:
+        """Whether this is the success of its shard."""
+        return self.ended is not None and self.cause is None and not self.again
 
 
-def attempt(events: Sequence[Mapping[str, Any]], number: int) -> Attempt | None:
-    """The attempt whose record holds `events`, or None where not even its start is there."""
-    if not events or events[0].get("event") != "start":
+def attempt(entry: Entry, budgets: Mapping[str, int], before: Sequence[Entry] = ()) -> Attempt | None:
+    """The attempt of a ledger's `entry`, with those `before` it; None where not even its start or its end is there.
+
+    Whoever wrote its end says whether another one follows; where they could not know, the budgets do.
+    """
+    said = entry.start or entry.end
+    if said is None:
         return None
-    first, last = events[0], events[-1]
-    ready = next((event for event in events if event["event"] == "ready"), None)
-    node = ready["node"] if ready else first["node"]
-    gang = bool(first.get("gang"))
-    waiting = [event["text"] for event in events if event["event"] == "waiting"]
+    ready = next((event for event in entry.own if event["event"] == "ready"), None)
+    gang = bool(said.get("gang"))
+    waiting = [event["text"] for event in entry.own if event["event"] == "waiting"]
     begun = Attempt(
-        number, node=node, job=first["job"], started=first["at"], gang=gang, waits=gang and ready is None,
-        detail=waiting[-1] if waiting and ready is None else "",
+        entry.number, node=(ready or said).get("node", ""), job=said.get("job", ""), started=said["at"], gang=gang,
+        waits=gang and ready is None, detail=waiting[-1] if waiting and ready is None else "", round=entry.round,
     )  # fmt: skip
-    if last.get("event") != "end":
+    end = entry.end
+    if end is None:
         return begun
-    code = last["exit_code"] if not last["signal"] and last["exit_code"] >= 0 else None
+    again = end.get("again")
+    if again is None:
+        again = retry.again(budgets, ledger.history([*before, entry], entry.round))
+    code = end["exit_code"] if not end["signal"] and end["exit_code"] >= 0 else None
     return dataclasses.replace(
-        begun, ended=last["at"], exit_code=code, signal=last["signal"], cause=last["cause"],
-        detail=last.get("detail", ""), waits=False,
+        begun, ended=end["at"], exit_code=code, signal=end["signal"], cause=end["cause"], detail=end.get("detail", ""),
+        waits=False, again=bool(again), due=end.get("due"),
     )  # fmt: skip
 
 
@@ -99,10 +118,17 @@ class Submitted:
         """What was intended and has no outcome."""
         return tuple(one for one in self.sent if one.unconfirmed)
 
-    def of(self, batch: int, task: int) -> Sent | None:
-        """The last that has this element; None where its batch was never reached."""
-        fitting = [one for one in self.sent if one.batch == batch and (one.tasks is None or task in one.tasks)]
-        return fitting[-1] if fitting else None
+    def of(self, batch: Batch) -> Callable[[int], Sent | None]:
+        """From an element of `batch` to the last that has it; None where the batch was never reached."""
+        mine = [one for one in reversed(self.sent) if one.batch == batch.index]
+        if len(mine) < 2:
+            only = mine[0] if mine else None
+            return lambda _: only
+        latest: dict[int, Sent] = {}
+        for one in mine:
+            for task in range(batch.elements) if one.tasks is None else one.tasks:
+                latest.setdefault(task, one)
+        return latest.get
 
 
 def submitted(events: Iterable[Mapping[str, Any]]) -> Submitted:
@@ -154,6 +180,8 @@ class RunStatus:
     """When the records were read, in seconds since the epoch."""
     notes: tuple[str, ...] = ()
     """What could not be found out, and why."""
+    stopped: str = ""
+    """Why nothing more of it may start, where that is not its user's wish: a limit of its own that is passed."""
 
     @property
     def done(self) -> bool:
@@ -196,6 +224,7 @@ class RunStatus:
             "created": self.created,
             "asked": self.asked,
             "notes": list(self.notes),
+            "stopped": self.stopped,
             "shards": [dataclasses.asdict(shard) for shard in self.shards],
         }
 
@@ -213,18 +242,28 @@ class Said:
     reason: str = ""
 
 
-def by_shard(plan: Plan, jobs: Mapping[int, str], rows: Iterable[QueueRow | AccountingRow]) -> dict[int, Said]:
-    """What the cluster said, by shard; rows of other jobs are passed over."""
-    batches = {job: plan.batches[batch] for batch, job in jobs.items()}
+def by_shard(plan: Plan, sent: Submitted, rows: Iterable[QueueRow | AccountingRow]) -> dict[int, Said]:
+    """What the cluster said, by shard, of the last job that has it; rows of other jobs are passed over."""
+    jobs = {one.job: one for one in sent.sent if one.job}
     found: dict[int, Said] = {}
+    rounds: dict[int, int] = {}
     for row in rows:
-        batch = batches.get(row.job)
-        if batch is not None:
-            said = _said(row)
-            tasks = row.tasks if row.tasks is not None else range(1 if batch.array else batch.count)
-            for task in tasks:
-                found[batch.first + task] = said
+        one = jobs.get(row.job)
+        if one is None:
+            continue
+        batch, said = plan.batches[one.batch], _said(row)
+        for shard in _shards(batch, row.tasks):
+            if rounds.get(shard, -1) <= one.round:
+                found[shard], rounds[shard] = said, one.round
     return found
+
+
+def _shards(batch: Batch, tasks: Sequence[int] | None) -> Iterable[int]:
+    if not batch.array:
+        return range(batch.first, batch.first + batch.count)
+    if batch.pack == 1:
+        return (batch.first + task for task in tasks or ())
+    return (shard for task in tasks or () for shard in batch.shards_of(task))
 
 
 def _said(row: QueueRow | AccountingRow) -> Said:
@@ -246,7 +285,8 @@ class Seen:
     """None where the queue could not be asked, or need not be."""
     accounting: Mapping[int, Said] | None
     """None where there is none, or nothing to ask it."""
-    cancelled: bool
+    stopped: tuple[str, str] | None
+    """Who has said that nothing more may start, and why (`events.stopped`)."""
     asked: float
     notes: tuple[str, ...] = ()
     never_launched: frozenset[int] = frozenset()
@@ -256,18 +296,34 @@ class Seen:
 def unexplained(plan: Plan, seen: Seen) -> list[int]:
     """The shards that neither their record nor the queue accounts for: those to ask accounting about."""
     queue = seen.queue or {}
-    return [shard for shard in range(plan.shards) if shard not in queue and not _ended(seen.records.get(shard, ()))]
+    return [
+        shard
+        for batch in plan.batches
+        for shard, sent in _each(seen.submitted, batch)
+        if shard not in queue and not _over(seen.records.get(shard, ()), sent)
+    ]
 
 
-def _ended(attempts: Sequence[Attempt]) -> bool:
-    return bool(attempts) and attempts[-1].ended is not None
+def _each(sent: Submitted, batch: Batch) -> Iterable[tuple[int, Sent | None]]:
+    """Each shard of a batch, with the last that was sent to the cluster for it."""
+    of = sent.of(batch)
+    return ((shard, of(batch.task_of(shard))) for shard in range(batch.first, batch.first + batch.count))
 
 
-def settled(plan: Plan, records: Mapping[int, Sequence[Attempt]]) -> bool:
+def _over(attempts: Sequence[Attempt], sent: Sent | None) -> Attempt | None:
+    """The attempt that is a shard's end, if there is one: a success, or the last where no other follows."""
+    if not attempts:
+        return None
+    last = attempts[-1]
+    if last.ended is not None and not last.again and last.round >= (sent.round if sent is not None else 0):
+        return last
+    return next((one for one in attempts if one.won), None)
+
+
+def settled(plan: Plan, records: Mapping[int, Sequence[Attempt]], sent: Submitted) -> bool:
     """Whether the records alone say how every shard ended, so that nothing need be asked."""
     return len(records) == plan.shards and all(
-        _ended(attempts) and (plan.cluster == "local" or attempts[-1].cause not in _BROUGHT_BACK)
-        for attempts in records.values()
+        _over(records[shard], one) for batch in plan.batches for shard, one in _each(sent, batch)
     )
 
 
@@ -282,69 +338,83 @@ def with_newer_attempts(
 
 def fold(plan: Plan, seen: Seen) -> RunStatus:
     """The status of the run of `plan`."""
-    jobs = {batch.index: seen.submitted.jobs.get(batch.index, "") for batch in plan.batches}
     shards = tuple(
-        _shard(plan, seen, shard, jobs[batch.index], shard - batch.first if batch.array else None)
-        for batch in plan.batches
-        for shard in range(batch.first, batch.first + batch.count)
+        _shard(plan, seen, batch, shard, sent) for batch in plan.batches for shard, sent in _each(seen.submitted, batch)
     )
+    by, text = seen.stopped or ("", "")
     return RunStatus(
         run_id=plan.run_id,
         name=plan.name,
-        state=aggregate((shard.state for shard in shards), cancelled=seen.cancelled),
+        state=aggregate((shard.state for shard in shards), cancelled=by == "user"),
         shards=shards,
-        jobs=tuple(job for job in jobs.values() if job),
+        jobs=seen.submitted.jobs,
         created=plan.created,
         asked=seen.asked,
         notes=seen.notes,
+        stopped=text,
     )
 
 
-def _shard(plan: Plan, seen: Seen, index: int, job: str, task: int | None) -> ShardStatus:
+def _shard(plan: Plan, seen: Seen, batch: Batch, index: int, sent: Sent | None) -> ShardStatus:
     attempts = seen.records.get(index, ())
-    last = attempts[-1] if attempts else None
-    queued = seen.queue.get(index) if seen.queue is not None else None
-    address = "" if not job else job if task is None or plan.cluster == "local" else f"{job}_{task}"
-    base = ShardStatus(index, "pending", attempts=len(attempts), job=address)
+    base = ShardStatus(index, "pending", attempts=len(attempts), job=_address(plan, batch, index, sent))
+    over = _over(attempts, sent)
+    if over is not None:
+        return dataclasses.replace(
+            base, state=from_cause(over.cause), exit_code=over.exit_code, signal=over.signal, cause=over.cause,
+            node=over.node, started=over.started, ended=over.ended, detail=over.detail,
+        )  # fmt: skip
+    last = attempts[-1] if attempts and attempts[-1].round >= (sent.round if sent is not None else 0) else None
     if last is not None:
         base = dataclasses.replace(base, node=last.node, started=last.started)
-    if seen.cancelled and queued is None and last is not None and last.cause in _BROUGHT_BACK:
-        return dataclasses.replace(base, state="cancelled", cause="cancelled", ended=last.ended, detail=last.detail)
-    if last is not None and last.ended is not None and (plan.cluster == "local" or not _brought_back(last, queued)):
-        return dataclasses.replace(
-            base,
-            state=from_cause(last.cause),
-            exit_code=last.exit_code,
-            signal=last.signal,
-            cause=last.cause,
-            ended=last.ended,
-            detail=last.detail,
-        )
+    queued = seen.queue.get(index) if seen.queue is not None else None
     if queued is not None:
-        return _by_queue(plan, base, last, queued)
-    if seen.accounting is not None and index in seen.accounting:
-        return _by_word(base, seen.accounting[index])
-    return _by_absence(base, last, seen, job)
+        found = _by_queue(plan, batch, base, last, queued)
+    elif seen.accounting is not None and index in seen.accounting:
+        found = _by_word(base, seen.accounting[index])
+    else:
+        found = _by_absence(base, last, seen, sent)
+    return _as_stopped(found, seen.stopped)
 
 
-_BROUGHT_BACK: tuple[Cause, ...] = ("preempted", "node_failed")
-"""After these Slurm itself requeues a job."""
+def _address(plan: Plan, batch: Batch, shard: int, sent: Sent | None) -> str:
+    """The job or element that has this shard, as squeue and scancel name it."""
+    if sent is None or not sent.job:
+        return ""
+    return f"{sent.job}_{batch.task_of(shard)}" if batch.array and plan.cluster == "slurm" else sent.job
 
 
-def _brought_back(last: Attempt, queued: Said | None) -> bool:
-    """Whether Slurm will run an ended attempt's shard again: it is in the queue still, or once more."""
-    return last.cause in _BROUGHT_BACK and queued is not None and queued.state not in TERMINAL
+def _as_stopped(found: ShardStatus, stopped: tuple[str, str] | None) -> ShardStatus:
+    """A shard that was cancelled because its whole run was stopped says why; where time was up, it has timed out."""
+    if stopped is None or found.state != "cancelled" or stopped[0] == "user":
+        return found
+    by, text = stopped
+    if by == "run_timeout":
+        return dataclasses.replace(found, state="timed_out", cause="timed_out", detail=text)
+    return dataclasses.replace(found, detail=text)
 
 
-def _by_queue(plan: Plan, base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
-    if queued.state == "running" and last is not None and last.ended is not None:
-        return dataclasses.replace(base, state="pending", detail=f"{last.detail or last.cause}; Slurm runs it again")
+def _by_queue(plan: Plan, batch: Batch, base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
+    living = queued.state not in TERMINAL
+    if living and last is not None and last.ended is not None:
+        held = f" ({queued.reason})" if queued.reason not in ("", "None", "BeginTime") else ""
+        return dataclasses.replace(base, state="pending", cause=last.cause, detail=f"{_how(last)}; tried again{held}")
     if queued.state == "running" and last is not None and last.waits:
         whom = "its workers are" if plan.worker else "the rest of its gang is"
         return dataclasses.replace(base, state="starting", detail=last.detail or f"{whom} not up yet")
     if queued.state == "running" and last is None:
+        if batch.pack > 1 and batch.array:
+            return dataclasses.replace(base, detail="waits for its turn in its element of the array")
         return dataclasses.replace(base, state="starting", node=queued.node)
     return _by_word(base, queued)
+
+
+def _how(ended: Attempt) -> str:
+    """How an attempt ended, in a few words."""
+    what = ended.detail or (ended.cause or "failed").replace("_", " ")
+    if ended.cause == "failed" and not ended.detail:
+        what = f"failed with signal {ended.signal}" if ended.signal else f"failed with exit code {ended.exit_code}"
+    return f"attempt {ended.number}: {what}"
 
 
 def _by_word(base: ShardStatus, said: Said) -> ShardStatus:
@@ -369,25 +439,31 @@ def _by_word(base: ShardStatus, said: Said) -> ShardStatus:
     )
 
 
-def _not_submitted(base: ShardStatus, sent: Submitted) -> ShardStatus:
-    """A shard whose batch has no job: refused, or else, for all anybody knows, about to be submitted or queued."""
-    if sent.refused:
-        detail = f"not submitted: {sent.refused}"
-        return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
+def _not_submitted(base: ShardStatus) -> ShardStatus:
+    """A shard whose batch has no job: for all anybody knows, it is about to be submitted, or queued."""
     detail = "whether it was submitted is not known; hpcrun cancel makes sure that it does not run"
     return dataclasses.replace(base, state="unknown", detail=detail)
 
 
-def _by_absence(base: ShardStatus, last: Attempt | None, seen: Seen, job: str) -> ShardStatus:
+def _by_absence(base: ShardStatus, last: Attempt | None, seen: Seen, sent: Sent | None) -> ShardStatus:
     if seen.queue is None:
-        return dataclasses.replace(base, state="running" if last is not None else "pending", detail="not asked")
-    if seen.cancelled:
+        return dataclasses.replace(
+            base, state="running" if last is not None and last.ended is None else "pending", detail="not asked"
+        )
+    refused = seen.stopped[1] if seen.stopped is not None and seen.stopped[0] == "refused" else ""
+    if refused and (sent is None or not sent.job):
+        detail = f"not submitted: {refused}"
+        return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
+    if seen.stopped is not None:
         return dataclasses.replace(base, state="cancelled", cause="cancelled")
-    if not job:
-        return _not_submitted(base, seen.submitted)
+    if sent is None or not sent.job:
+        return _not_submitted(base)
     if last is None and (seen.accounting is not None or base.index in seen.never_launched):
         # Slurm keeps nothing of an element that is cancelled while it waits with others of its array (24.11): it is
         # neither in the queue nor in accounting. Everything else leaves a trace.
         return dataclasses.replace(base, state="cancelled", cause="cancelled", detail="by scancel, while it waited")
+    if last is not None and last.ended is not None:
+        detail = f"{_how(last)}; it was to be tried again, and has left the queue"
+        return dataclasses.replace(base, state="failed", cause=last.cause, detail=detail)
     detail = "it ended without a record" if last is not None else "it left the queue, and no record says why"
     return dataclasses.replace(base, state="failed", cause="lost", detail=detail)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import signal
     from typing import Any, NoReturn
 
+    from hpcrun.jsonline import Value
     from hpcrun.node.meeting import Meeting
     from hpcrun.plan import Plan, Role
     from hpcrun.rundir import RunDir
@@ -265,14 +266,18 @@ class _Agent:
 
     def _tell_of_silence(self) -> None:
         """Leave word that the supervisor's node is silent, for it may never say so itself."""
-        path = self._run.silence(self._shard, self._attempt)
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except OSError:  # another one of the gang has said it
-            return
         text = f"the node of its supervisor, {self._host}, is silent (no sign of life for {self._plan.lost_after:g} s)"
-        at = time.time()
-        events.add(path, "end", {"at": at, "exit_code": -1, "signal": 0, "cause": "node_failed", "detail": text})
+        facts: dict[str, Value] = {
+            "at": time.time(),
+            "exit_code": -1,
+            "signal": 0,
+            "cause": "node_failed",
+            "detail": text,
+        }
+        try:
+            events.claim(self._run.silence(self._shard, self._attempt), events.line("end", facts))
+        except OSError:  # then it is for the next start to find out
+            pass
 
     def _obey(self, message: dict[str, Any]) -> None:
         order = message.get("do")

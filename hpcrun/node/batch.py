@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from hpcrun import events
 from hpcrun.allocation import from_slurm
 from hpcrun.node import program
-from hpcrun.node.shard import attempt, leave
+from hpcrun.node.shard import carried_through, leave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,18 +18,20 @@ if TYPE_CHECKING:
     from hpcrun.rundir import RunDir
 
 
-def in_slurm(plan: Plan, run: RunDir, batch: int) -> NoReturn:
-    """Carry out this array element's shard and end as its program did."""
+def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
+    """Carry out the shards of this array element and end as their program did."""
     program.watch()
     allocation = from_slurm(os.environ)
-    allocation.said = os.fstat(1).st_size
-    if not _claimed(run, batch, allocation.job):
-        _stand_back(run, batch, allocation)
+    allocation.said, allocation.round = os.fstat(1).st_size, in_round
+    claim = run.claim(batch, in_round)
+    if not _claimed(claim, allocation.job):
+        _stand_back(claim, batch, allocation)
     here = plan.batches[batch]
-    shard = here.first + (allocation.task or 0)
-    shards = range(here.first, here.first + here.count) if plan.gang else range(shard, shard + 1)
-    if plan.worker is None and len(shards) == 1:
-        ended = attempt(plan, run, allocation, shard, lifeline=None)
+    first = here.first + (allocation.task or 0) * here.pack
+    shards = range(here.first, here.first + here.count) if plan.gang else range(first, first + here.pack)
+    shards = range(shards.start, min(shards.stop, here.first + here.count))
+    if plan.worker is None and not plan.gang:
+        ended = _one_by_one(plan, run, allocation, shards)
     else:
         from hpcrun.node.together import in_allocation  # what a plain shard need not load
 
@@ -37,22 +40,36 @@ def in_slurm(plan: Plan, run: RunDir, batch: int) -> NoReturn:
     leave(ended)
 
 
-def _claimed(run: RunDir, batch: int, job: str) -> bool:
+def _one_by_one(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> program.Ended:
+    """Run the shards of this element; how it ended, for several the first bad end.
+
+    Several are tried again here: Slurm would start all of them again for the sake of one.
+    """
+    worst: program.Ended | None = None
+    in_place = plan.retry == "in_place" or len(shards) > 1
+    for shard in shards:
+        ended, again = carried_through(plan, run, allocation, shard, None, in_place=in_place)
+        if again and not _taken_back(run, allocation):
+            ended, _ = carried_through(plan, run, allocation, shard, None, in_place=True)
+        if ended.why == "told":
+            return ended
+        worst = worst or (ended if ended.code or ended.signal else None)
+    return worst or program.Ended(0)
+
+
+def _taken_back(run: RunDir, allocation: Allocation) -> bool:
+    """Whether Slurm starts this element again, or nobody is to, because an end was asked for meanwhile."""
+    from hpcrun.node import requeue  # the first start is not to wait for what it does not need
+
+    return program.is_told() or os.path.exists(run.cancelled) or requeue.requeue(allocation)
+
+
+def _claimed(path: str, job: str) -> bool:
     """Whether `job` is the one that may run this batch. The first to ask is; a second submission is told so."""
-    path = run.claim(batch)
     try:
         return _read(path) == job
     except FileNotFoundError:
-        pass
-    own = f"{path}.{job}.{os.getpid()}.{os.uname().nodename}"
-    with open(own, "w", encoding="ascii") as file:
-        file.write(job)
-    try:
-        os.link(own, path)  # atomic on NFS too, and never seen half written
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(own)
+        events.claim(path, job)
     return _read(path) == job
 
 
@@ -61,10 +78,8 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def _stand_back(run: RunDir, batch: int, allocation: Allocation) -> NoReturn:
-    text = (
-        f"hpcrun: batch {batch} of this run belongs to job {_read(run.claim(batch))}; {allocation.job} runs nothing\n"
-    )
+def _stand_back(claim: str, batch: int, allocation: Allocation) -> NoReturn:
+    text = f"hpcrun: batch {batch} of this run belongs to job {_read(claim)}; {allocation.job} runs nothing\n"
     os.write(2, text.encode())
     # Those of its elements that wait need not come and see for themselves.
     os.execvp("scancel", ["scancel", "--state=PENDING", allocation.job])

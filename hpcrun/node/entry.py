@@ -1,5 +1,5 @@
-"""The commands of start.py: ``shard BATCH`` inside a Slurm job, ``local`` as the local cluster's supervisor, and
-``agent MEETING ROLE [RANK]`` for each process of a gang.
+"""The commands of start.py: ``shard BATCH [ROUND]`` inside a Slurm job, ``local [ROUND SHARDS]`` as the local
+cluster's supervisor, and ``agent MEETING ROLE [RANK]`` for each process of a gang.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> NoReturn:
     if argv[1] == "shard":
         from hpcrun.node.batch import in_slurm
 
-        in_slurm(_plan(), run, int(argv[2]))
+        in_slurm(_plan(), run, int(argv[2]), int(argv[3]) if len(argv) > 3 else 0)
     if argv[1] == "agent":
         from hpcrun.node.agent import serve
 
@@ -33,7 +33,12 @@ def main(argv: Sequence[str]) -> NoReturn:
         serve(_plan(), run, argv[2], argv[3], int(rank))
     from hpcrun.node.local import carry_out
 
-    carry_out(_plan(), run)
+    plan = _plan()
+    if len(argv) > 2:
+        from hpcrun.indexes import parse_indexes
+
+        carry_out(plan, run, parse_indexes(argv[3]), int(argv[2]))
+    carry_out(plan, run, range(plan.shards), 0)
 
 
 def _plan() -> Plan:
@@ -48,6 +53,7 @@ def _plan() -> Plan:
         if PLAN[role]:
             setattr(plan, role, _role(PLAN[role]))
     plan.batches = [_with_attributes(batch) for batch in plan.batches]
+    plan.upstream = [_with_attributes(one) for one in plan.upstream]
     return plan  # type: ignore[return-value]
 
 

@@ -11,16 +11,18 @@ import os
 import sys
 import time
 
-from hpcrun import events
+from hpcrun import events, ledger, retry
 from hpcrun.allocation import on_this_machine
 from hpcrun.node import program
-from hpcrun.node.shard import attempt, leave
+from hpcrun.node.shard import carried_through, leave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Sequence
     from typing import NoReturn
 
+    from hpcrun.jsonline import Value
     from hpcrun.plan import Plan
     from hpcrun.rundir import RunDir
 else:
@@ -31,8 +33,11 @@ _BROKEN = 70
 _AWAITED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 
 
-def carry_out(plan: Plan, run: RunDir) -> NoReturn:
-    """Run every shard of `plan` on this machine and exit; says ``ready PID`` on standard output once in charge."""
+def carry_out(plan: Plan, run: RunDir, chosen: Sequence[int], in_round: int) -> NoReturn:
+    """Run the `chosen` shards of `plan` on this machine and exit; says ``ready PID`` on standard output once in charge.
+
+    In round 0 these are all shards, in later ones those that are tried again by hand.
+    """
     program.watch()
     lock = os.open(run.local_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +45,7 @@ def carry_out(plan: Plan, run: RunDir) -> NoReturn:
         os._exit(0)  # so that the submitter can wait for its child and keeps no zombie of it
     own = os.getpid()
     os.pwrite(lock, f"{own} {os.uname().nodename}\n".encode(), 0)
-    supervisor = _Supervisor(plan, run, f"local-{own}", lock)
+    supervisor = _Supervisor(plan, run, f"local-{own}", lock, chosen, in_round)
     os.write(1, b"ready %d\n" % own)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who waits for the end of this stream need not wait for the run
     supervisor.loop()
@@ -48,18 +53,21 @@ def carry_out(plan: Plan, run: RunDir) -> NoReturn:
 
 
 class _Supervisor:
-    def __init__(self, plan: Plan, run: RunDir, job: str, lock: int) -> None:
-        self._plan, self._run, self._job, self._lock = plan, run, job, lock
+    def __init__(self, plan: Plan, run: RunDir, job: str, lock: int, chosen: Sequence[int], in_round: int) -> None:
+        self._plan, self._run, self._job, self._lock, self._round = plan, run, job, lock, in_round
         self._at_once = plan.batches[0].throttle or plan.shards
         # What is started together: all shards of a gang, else each by itself.
-        self._units = [range(plan.shards)] if plan.gang else [range(i, i + 1) for i in range(plan.shards)]
+        self._units = [range(plan.shards)] if plan.gang else [range(i, i + 1) for i in chosen]
         self._running: dict[int, range] = {}
         self._devices = list(plan.devices)
         self._given: dict[range, list[str]] = {}
         self._next = 0
         self._told = False
         self._states = os.open(run.local_states, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.pwrite(self._states, b"w" * plan.shards, 0)
+        states = bytearray(b"e" * plan.shards)
+        for unit in self._units:
+            states[unit.start : unit.stop] = b"w" * len(unit)
+        os.pwrite(self._states, states, 0)
         # Its other end is open in this process alone, so it closes with it.
         self._lifeline, self._alive = os.pipe()
 
@@ -107,27 +115,42 @@ class _Supervisor:
     def _carry_out(self, unit: range) -> NoReturn:
         try:
             allocation = on_this_machine(os.uname().nodename, self._job, unit.start)
-            if self._plan.worker is None and not self._plan.gang:
-                leave(attempt(self._plan, self._run, allocation, unit.start, self._lifeline))
-            from hpcrun.node.together import attempt as attempt_together
+            allocation.round = self._round
+            plan, run = self._plan, self._run
+            if plan.worker is None and not plan.gang:
+                leave(carried_through(plan, run, allocation, unit.start, self._lifeline, in_place=True)[0])
+            from hpcrun.node import together
 
-            leave(attempt_together(self._plan, self._run, allocation, unit, self._lifeline)[0])
+            leave(together.carried_through(plan, run, allocation, unit, self._lifeline, in_place=True)[0])
         except BaseException:
             # This is a copy of the supervisor: it must not run on as a second one.
             sys.excepthook(*sys.exc_info())
         os._exit(_BROKEN)
 
     def _ended(self, unit: range, status: int) -> None:
-        for shard in unit:
-            self._record_loss(shard, status)
-        os.pwrite(self._states, b"e" * len(unit), unit.start)
+        again = [self._record_loss(shard, status) for shard in unit]
         self._devices = sorted(self._devices + self._given.pop(unit), key=self._plan.devices.index)
+        if any(again):
+            self._units.append(unit)
+        os.pwrite(self._states, (b"w" if any(again) else b"e") * len(unit), unit.start)
 
-    def _record_loss(self, shard: int, status: int) -> None:
+    def _record_loss(self, shard: int, status: int) -> bool:
+        """Record the end of a shard whose own supervisor could not; whether it is tried again."""
         if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status) != _BROKEN:
-            return
-        record = self._run.record(shard, 0)
-        if not any(event["event"] == "end" for event in events.read(record)):
-            # The shard's own supervisor was killed, or could not write; its guard has ended the program.
-            number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-            events.add(record, "end", {"at": time.time(), "exit_code": -1, "signal": number, "cause": "lost"})
+            return False
+        entries = ledger.read(self._run, shard)
+        if not entries or entries[-1].end is not None:
+            return False
+        # The shard's own supervisor was killed, or could not write; its guard has ended the program.
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        stopped = self._told or os.path.exists(self._run.cancelled) or not number
+        again = not stopped and retry.again(self._plan.budgets, ledger.history(entries, self._round))
+        facts: dict[str, Value] = {
+            "at": time.time(),
+            "exit_code": -1,
+            "signal": number,
+            "cause": "lost",
+            "again": again,
+        }
+        events.add(self._run.record(shard, entries[-1].number), "end", facts)
+        return again

@@ -6,8 +6,9 @@ import os
 import time
 
 from hpcrun import environ as dialects
-from hpcrun import events
-from hpcrun.node import program
+from hpcrun import events, ledger, retry
+from hpcrun.node import memory, program
+from hpcrun.node.stopping import settle, stop_if_overdue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ else:
 
 # What slurmstepd writes into a job's own output when somebody ends it; without slurmdbd there is no other witness.
 _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
+    (b"exceeded memory limit", "out_of_memory"),
+    (b"oom_kill event", "out_of_memory"),
+    (b"oom-kill event", "out_of_memory"),
     (b"DUE TO TIME LIMIT", "timed_out"),
     (b"DUE TO PREEMPTION", "preempted"),
     (b"DUE TO JOB REQUEUE", "preempted"),
@@ -32,19 +36,123 @@ _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
 )
 
 
-def attempt(plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifeline: int | None) -> program.Ended:
-    """Run the program of `shard` once, between the two lines of its record."""
-    number, record = next_attempt(run, shard)
-    write_start(record, allocation, shard, number)
-    if os.path.exists(run.cancelled):
-        ended = program.Ended(0, "told")
-    else:
-        ended = carry_out(plan, run, allocation, shard, number, lifeline)
-    write_end(run, shard, number, ended, cause_of(ended, allocation), time.time())
-    return ended
+def carried_through(
+    plan: Plan, run: RunDir, allocation: Allocation, shard: int, lifeline: int | None, *, in_place: bool
+) -> tuple[program.Ended, bool]:
+    """Run the program of `shard`, again where its budgets allow and it is to be done `in_place`.
+
+    How it ended, and whether another attempt is due that Slurm has to start.
+    """
+    while True:
+        begun = begin(plan, run, allocation, range(shard, shard + 1))
+        if isinstance(begun, program.Ended):
+            return begun, False
+        ended, again = _attempt(plan, run, allocation, shard, begun, lifeline)
+        if not again or not in_place:
+            return ended, again
 
 
-def write_start(record: int, allocation: Allocation, shard: int, number: int, **more: Value) -> None:
+def _attempt(
+    plan: Plan, run: RunDir, allocation: Allocation, shard: int, begun: Begun, lifeline: int | None
+) -> tuple[program.Ended, bool]:
+    """Run the program of `shard` once, between the two lines of its record; and whether to try again."""
+    before = memory.kills()
+    ended = begun.wait()
+    if ended is None:
+        ended = carry_out(plan, run, allocation, shard, begun.number, lifeline)
+    cause = cause_of(ended, run, allocation, before)
+    again = again_after(plan, run, begun, ended, cause)
+    write_end(plan, run, shard, begun, ended, cause, time.time(), again=again)
+    settle(plan, run, allocation, shard, cause, again=again)
+    return ended, again and ended.why != "told"
+
+
+class Begun:
+    """An attempt whose record has begun: its `number`, and why those before it ended, in this round."""
+
+    __slots__ = ("_due", "_run", "history", "number")
+
+    def __init__(self, number: int, history: list[Cause | None], due: float, run: RunDir) -> None:
+        self.number, self.history, self._due, self._run = number, history, due, run
+
+    def wait(self) -> program.Ended | None:
+        """Wait until the attempt may start: None then, or its end where it is not to start any more."""
+        while time.time() < self._due and not self._stopped():
+            number, _ = program.next_signal(time.monotonic() + self._due - time.time(), None)
+            if number in program.ENDING:
+                return program.Ended(number or 0, "told")
+        if not self._stopped():
+            return None
+        nothing = program.Ended(0, "told")
+        nothing.code = -1  # no program has run
+        return nothing
+
+    def _stopped(self) -> bool:
+        return os.path.exists(self._run.cancelled)
+
+
+def begin(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> Begun | program.Ended:
+    """Begin the records of the next attempt of `shards`, which are one or a gang.
+
+    Where there is to be none, how this start of the job ends: well if the work is done, by whomever.
+    """
+    first = shards.start
+    stop_if_overdue(plan, run, allocation)
+    while True:
+        entries = _known(run, allocation, first) if os.path.exists(run.record(first, 0)) or allocation.restarts else []
+        if any(entry.succeeded for entry in entries):
+            _say(f"shard {first} has succeeded already; nothing is run")
+            return program.Ended(0)
+        history = ledger.history(entries, allocation.round)
+        if history and not _to_go_on(plan, entries[-1], history):
+            _say(f"shard {first} has ended for good ({history[-1]}); `hpcrun retry` starts it again")
+            return program.Ended(1 << 8)
+        number = len(entries)
+        try:
+            _open_records(plan, run, allocation, shards, number)
+        except FileExistsError:
+            continue  # another start of this shard was faster
+        due = float(entries[-1].end.get("due", 0.0)) if history and entries[-1].end is not None else 0.0
+        return Begun(number, history, due, run)
+
+
+def _to_go_on(plan: Plan, last: ledger.Entry, history: list[Cause | None]) -> bool:
+    """Whether the last attempt's end allows another one: as whoever wrote it has decided."""
+    said = None if last.end is None else last.end.get("again")
+    return bool(said) if said is not None else retry.again(plan.budgets, history)
+
+
+def _known(run: RunDir, allocation: Allocation, shard: int) -> list[ledger.Entry]:
+    """The attempts so far. One that was left without an end, because its node is lost, gets one here."""
+    entries = ledger.read(run, shard)
+    if not entries or entries[-1].end is not None or allocation.cluster != "slurm":
+        return entries
+    last = entries[-1]
+    since = int(last.start["said"]) if last.start is not None and last.start.get("job") == allocation.job else 0
+    cause = _witnessed(since, allocation.said) or "node_failed"
+    facts: dict[str, Value] = {"at": time.time(), "exit_code": -1, "signal": 0, "cause": cause, "round": last.round}
+    events.claim(run.silence(shard, last.number), events.line("end", facts))
+    return ledger.read(run, shard)
+
+
+def _say(text: str) -> None:
+    """Tell whoever reads Slurm's own output, or the local cluster's messages."""
+    os.write(2, f"hpcrun: {text}\n".encode())
+
+
+def _open_records(plan: Plan, run: RunDir, allocation: Allocation, shards: range, number: int) -> None:
+    """Begin the record of one attempt of each of `shards`; raises FileExistsError where the first one's is there."""
+    for shard in shards:
+        path = run.record(shard, number)
+        if number or shard != shards.start:
+            for missing in (path, run.log(shard, number)):
+                os.makedirs(os.path.dirname(missing), 0o700, exist_ok=True)
+        exclusive = os.O_EXCL if shard == shards.start else 0
+        record = os.open(path, os.O_WRONLY | os.O_CREAT | exclusive | os.O_CLOEXEC, 0o600)
+        write_start(record, allocation, shard, number, gang=plan.gang or plan.worker is not None)
+
+
+def write_start(record: int, allocation: Allocation, shard: int, number: int, *, gang: bool) -> None:
     """Begin the record of an attempt, in the open file `record`, which is closed."""
     start: dict[str, Value] = {
         "at": time.time(),
@@ -53,34 +161,41 @@ def write_start(record: int, allocation: Allocation, shard: int, number: int, **
         "node": allocation.node,
         "job": allocation.job,
         "task": allocation.task,
-        **more,
+        "round": allocation.round,
+        "said": allocation.said,
     }
-    events.write(record, "start", start)
+    events.write(record, "start", {**start, "gang": True} if gang else start)
     os.close(record)
 
 
 def write_end(
-    run: RunDir, shard: int, number: int, ended: program.Ended, cause: Cause | None, at: float, **more: Value
+    plan: Plan,
+    run: RunDir,
+    shard: int,
+    begun: Begun,
+    ended: program.Ended,
+    cause: Cause | None,
+    at: float,
+    *,
+    again: bool,
+    **more: Value,
 ) -> None:
-    """End the record of an attempt, which ended at the time `at`."""
-    facts: dict[str, Value] = {"at": at, "exit_code": ended.code, "signal": ended.signal, "cause": cause, **more}
-    events.add(run.record(shard, number), "end", facts)
+    """End the record of an attempt, which ended at the time `at`; `again` says that it is not the last."""
+    facts: dict[str, Value] = {
+        "at": at, "exit_code": ended.code, "signal": ended.signal, "cause": cause, "again": again, **more,
+    }  # fmt: skip
+    late = retry.delay(plan.backoff, [*begun.history, cause]) if again else 0.0
+    events.add(run.record(shard, begun.number), "end", {**facts, "due": at + late} if late else facts)
 
 
-def next_attempt(run: RunDir, shard: int) -> tuple[int, int]:
-    """The first attempt number that has no record yet, and its record, created by nobody but this process."""
-    number = 0
-    while True:
-        path = run.record(shard, number)
-        try:
-            return number, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            number += 1
-        except FileNotFoundError:
-            if number == 0:
-                raise
-            for missing in (path, run.log(shard, number)):
-                os.makedirs(os.path.dirname(missing), 0o700, exist_ok=True)
+def again_after(plan: Plan, run: RunDir, begun: Begun, ended: program.Ended, cause: Cause | None) -> bool:
+    """Whether there is to be another attempt after one that has ended so.
+
+    After a signal from outside only where Slurm itself starts the job again. Else a run could not be cancelled.
+    """
+    if ended.why == "abandoned" or (ended.why == "told" and cause not in ("preempted", "node_failed")):
+        return False
+    return retry.again(plan.budgets, [*begun.history, cause]) and not os.path.exists(run.cancelled)
 
 
 def carry_out(
@@ -120,7 +235,7 @@ def carry_out(
         return program.Ended(program.start_code(role.cwd) << 8)
     return program.supervise(
         child,
-        timeout=plan.timeout,
+        timeout=_time_left(plan),
         grace=plan.grace,
         insist=allocation.cluster == "local",
         lifeline=lifeline,
@@ -146,28 +261,46 @@ def open_log(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def cause_of(ended: program.Ended, allocation: Allocation) -> Cause | None:
-    """Why an attempt that ended so was no success; None where it was."""
+def _time_left(plan: Plan) -> float | None:
+    """Seconds that an attempt may take from now on."""
+    if plan.deadline is None:
+        return plan.timeout
+    left = max(0.0, plan.deadline - time.time())
+    return left if plan.timeout is None else min(left, plan.timeout)
+
+
+def cause_of(ended: program.Ended, run: RunDir, allocation: Allocation, kills: int) -> Cause | None:
+    """Why an attempt that ended so was no success; None where it was.
+
+    `kills` is how many processes the kernel had killed for want of memory when it began.
+    """
     if ended.why is None:
-        return None if ended.code == 0 else "failed"
+        if ended.code == 0:
+            return None
+        killed = memory.kills() > kills or _witnessed(allocation.said) == "out_of_memory"
+        return "out_of_memory" if killed else "failed"
     if ended.why == "told":
-        return told_by(allocation)
+        return told_by(run, allocation)
     return "timed_out" if ended.why == "timed_out" else "lost"
 
 
-def told_by(allocation: Allocation) -> Cause:
+def told_by(run: RunDir, allocation: Allocation) -> Cause:
     """What a signal from outside that asks for an end means here."""
-    return _told_by_slurm(allocation.said) if allocation.cluster == "slurm" else "cancelled"
+    stopped = events.stopped(run)
+    if stopped is not None:
+        return "timed_out" if stopped[0] == "run_timeout" else "cancelled"
+    return _witnessed(allocation.said) or "cancelled" if allocation.cluster == "slurm" else "cancelled"
 
 
-def _told_by_slurm(since: int) -> Cause:
+def _witnessed(since: int, until: int | None = None) -> Cause | None:
+    """What Slurm itself wrote of an end into this process's output, between two places of it."""
     try:
         with open("/proc/self/fd/1", "rb") as file:
             file.seek(since)
-            said = file.read()
+            said = file.read() if until is None else file.read(until - since)
     except OSError:
         said = b""
-    return next((cause for words, cause in _WITNESSES if words in said), "cancelled")
+    return next((cause for words, cause in _WITNESSES if words in said), None)
 
 
 def leave(ended: program.Ended) -> NoReturn:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from hpcrun import events, retry
-from hpcrun.node import program
+from hpcrun import events, ledger
+from hpcrun.node import memory, program
 from hpcrun.node.gang import Gang, tail
 from hpcrun.node.hub import Trouble
-from hpcrun.node.shard import carry_out, cause_of, next_attempt, open_log, told_by, write_end, write_start
+from hpcrun.node.shard import Begun, again_after, begin, carry_out, cause_of, open_log, told_by, write_end
+from hpcrun.node.stopping import settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _OF_ONE: tuple[Cause, ...] = ("failed", "out_of_memory", "lost")
 
 
 def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> program.Ended:
-    """An attempt in the allocation of this Slurm job, which is started again after the loss of a node."""
+    """The attempts of a gang in the allocation of this Slurm job, which is started again where that is due."""
     if allocation.restarts and not os.path.exists(run.cancelled):
         from hpcrun.node import requeue  # here and below: the first start is not to wait for what it does not need
 
@@ -35,63 +36,98 @@ def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range
             os.write(2, b"hpcrun: this job was started again without its workers; all of it is requeued\n")
             requeue.requeue(allocation)
             return program.Ended(_FAILED)
-    ended, lost = attempt(plan, run, allocation, shards, None)
-    if lost and retry.again(_history(run, shards.start)):
-        from hpcrun.node import requeue
-
-        # After a signal from outside never, or the run could not be cancelled: Slurm revives even what is cancelled.
-        if requeue.is_current(allocation) and not program.is_told() and not os.path.exists(run.cancelled):
-            requeue.requeue(allocation)
+    ended, due = carried_through(plan, run, allocation, shards, None, in_place=plan.retry == "in_place")
+    if due is None or _taken_back(run, allocation):
+        return ended
+    if due == "in_place":
+        return carried_through(plan, run, allocation, shards, None, in_place=True)[0]
+    for shard in shards:
+        last = run.record(shard, len(ledger.read(run, shard)) - 1)
+        events.add(last, "given_up", {"at": time.time(), "text": _NOT_TAKEN_BACK})
     return ended
 
 
-def attempt(
-    plan: Plan, run: RunDir, allocation: Allocation, shards: range, lifeline: int | None
-) -> tuple[program.Ended, bool]:
+_NOT_TAKEN_BACK = "its node is lost, and Slurm refuses to start the job again (scontrol requeue)"
+
+
+def _taken_back(run: RunDir, allocation: Allocation) -> bool:
+    """Whether Slurm starts this job again, or nobody is to, because an end was asked for meanwhile.
+
+    After a signal from outside never, or the run could not be cancelled: Slurm revives even what is cancelled.
+    """
+    from hpcrun.node import requeue
+
+    if program.is_told() or os.path.exists(run.cancelled) or not requeue.is_current(allocation):
+        return True
+    return requeue.requeue(allocation)
+
+
+def carried_through(
+    plan: Plan, run: RunDir, allocation: Allocation, shards: range, lifeline: int | None, *, in_place: bool
+) -> tuple[program.Ended, str | None]:
+    """Run the gang of `shards`, again where its budgets allow and it is to be done `in_place`.
+
+    How it ended, and, where another attempt is due that Slurm has to start, where it could be instead: ``in_place``
+    or, after the loss of a node, ``nowhere``. Locally there is one node, which is not lost.
+    """
+    while True:
+        begun = begin(plan, run, allocation, shards)
+        if isinstance(begun, program.Ended):
+            return begun, None
+        ended, again, lost = _attempt(plan, run, allocation, shards, begun, lifeline)
+        if not again:
+            return ended, None
+        if lost and allocation.cluster == "slurm":
+            return ended, "nowhere"
+        if not in_place:
+            return ended, "in_place"
+
+
+def _attempt(
+    plan: Plan, run: RunDir, allocation: Allocation, shards: range, begun: Begun, lifeline: int | None
+) -> tuple[program.Ended, bool, bool]:
     """Run the gang of `shards` once, between the two lines of each one's record.
 
-    How all of it ended, and whether it was lost to a node and nobody has told it to end.
+    How all of it ended, whether to try again, and whether it was lost to a node.
     """
-    number = _begin(run, allocation, shards)
+    before, number = memory.kills(), begun.number
     gang = Gang(plan, run, allocation, shards, number, lifeline)
-    ended, trouble = program.Ended(_TOLD, "told"), None
+    ended, trouble, aside = _outcome(plan, run, allocation, shards, begun, gang, lifeline)
+    cause, at = _cause(ended, trouble, run, allocation, before), time.time()
+    blamed = trouble or aside
+    if blamed is not None:
+        _explain(plan, run, blamed, blamed.seat.shard if blamed.seat is not None else shards.start, number)
+    again = again_after(plan, run, begun, ended, cause) and not gang.told
+    if cause is None:  # a failure is told at once; who waits for a success waits for the last words of the workers too
+        gang.disband()
+    whole = _Whole(ended, cause, trouble, aside, before)
+    for shard in shards:
+        code, own, more = _own_end(run, allocation, shard, gang.hub.seats.get(("job", shard, 0)), whole)
+        write_end(plan, run, shard, begun, code, own, at, again=again, gang=cause, **more)
+    if cause is not None:
+        gang.disband()
+    for shard in shards:
+        settle(plan, run, allocation, shard, cause, again=again)
+    to_try = again and not gang.told and ended.why != "told"
+    return ended, to_try, trouble is not None and trouble.cause == "node_failed"
+
+
+def _outcome(
+    plan: Plan, run: RunDir, allocation: Allocation, shards: range, begun: Begun, gang: Gang, lifeline: int | None
+) -> tuple[program.Ended, Trouble | None, Trouble | None]:
+    """Carry out an attempt: how it ended, what made it end if that was not the job, and what went wrong beside it."""
+    ended, trouble = begun.wait(), None
     try:
-        if not os.path.exists(run.cancelled):
-            ended = _carry_out(plan, run, allocation, shards, number, gang, lifeline)
+        if ended is None:
+            ended = _carry_out(plan, run, allocation, shards, begun.number, gang, lifeline)
     except Trouble as found:
-        trouble = found
+        ended, trouble = program.Ended(_TOLD, "told"), found
     if ended.why == "trouble":
         trouble = gang.hub.trouble
     aside = gang.aftermath() if len(shards) == 1 and ended.why is None and (ended.code or ended.signal) else None
     if aside is not None and aside.cause == "node_failed":
         trouble = aside
-    if trouble is not None:
-        ended = program.Ended(_FAILED, "trouble")
-    cause, at = _cause(ended, trouble, allocation), time.time()
-    blamed = trouble or aside
-    if blamed is not None:
-        culprit = blamed.seat.shard if blamed.seat is not None else shards.start
-        _explain(plan, run, blamed, culprit, number)
-    if cause is None:  # a failure is told at once; who waits for a success waits for the last words of the workers too
-        gang.disband()
-    for shard in shards:
-        _end(run, allocation, shard, number, gang.hub.seats.get(("job", shard, 0)), (ended, cause, trouble, aside), at)
-    if cause is not None:
-        gang.disband()
-    return ended, trouble is not None and trouble.cause == "node_failed" and not gang.told
-
-
-def _begin(run: RunDir, allocation: Allocation, shards: range) -> int:
-    """Begin the record of each shard's next attempt, which has one number for all; that number."""
-    number, record = next_attempt(run, shards.start)
-    write_start(record, allocation, shards.start, number, gang=True)
-    for shard in shards[1:]:
-        path = run.record(shard, number)
-        for folder in (path, run.log(shard, number)):
-            os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        write_start(opened, allocation, shard, number, gang=True)
-    return number
+    return program.Ended(_FAILED, "trouble") if trouble is not None else ended, trouble, aside
 
 
 def _carry_out(
@@ -119,35 +155,39 @@ def _code(seat: Seat) -> int:
     return min(128 + seat.signal, 255) if seat.signal else seat.code
 
 
-def _cause(ended: program.Ended, trouble: Trouble | None, allocation: Allocation) -> Cause | None:
+class _Whole:
+    """How all of a gang ended and why, what made the trouble, what else went wrong, and `kills` as in `cause_of`."""
+
+    __slots__ = ("aside", "cause", "ended", "kills", "trouble")
+
+    def __init__(
+        self, ended: program.Ended, cause: Cause | None, trouble: Trouble | None, aside: Trouble | None, kills: int
+    ) -> None:
+        self.ended, self.cause, self.trouble, self.aside, self.kills = ended, cause, trouble, aside, kills
+
+
+def _cause(
+    ended: program.Ended, trouble: Trouble | None, run: RunDir, allocation: Allocation, kills: int
+) -> Cause | None:
     if trouble is None:
-        return cause_of(ended, allocation)
-    return told_by(allocation) if trouble.cause == "cancelled" else trouble.cause
+        return cause_of(ended, run, allocation, kills)
+    return told_by(run, allocation) if trouble.cause == "cancelled" else trouble.cause
 
 
-def _end(
-    run: RunDir,
-    allocation: Allocation,
-    shard: int,
-    number: int,
-    seat: Seat | None,
-    whole: tuple[program.Ended, Cause | None, Trouble | None, Trouble | None],
-    at: float,
-) -> None:
-    """End the record of one shard: as it ended itself, or else as the whole gang did."""
-    ended, cause, trouble, aside = whole
+def _own_end(
+    run: RunDir, allocation: Allocation, shard: int, seat: Seat | None, whole: _Whole
+) -> tuple[program.Ended, Cause | None, dict[str, Value]]:
+    """How one shard ended: as it did itself, or else as the whole gang did."""
+    cause, trouble = whole.cause, whole.trouble
     if seat is not None and seat.state == "ended":
         own = program.Ended(seat.signal or seat.code << 8, seat.why or None)
-        own_cause = cause if seat.why == "told" else cause_of(own, allocation)
-        write_end(run, shard, number, own, own_cause, at, gang=cause)
-    elif trouble is None:
-        more = {} if aside is None else {"detail": aside.text}
-        write_end(run, shard, number, ended, cause, at, gang=cause, **more)
-    else:
-        others = trouble.seat is not None and trouble.seat.shard != shard and cause in _OF_ONE
-        nothing = program.Ended(_FAILED)
-        nothing.code = -1  # what became of its own program does not count
-        write_end(run, shard, number, nothing, "cancelled" if others else cause, at, gang=cause, detail=trouble.text)
+        return own, cause if seat.why == "told" else cause_of(own, run, allocation, whole.kills), {}
+    if trouble is None:
+        return whole.ended, cause, {} if whole.aside is None else {"detail": whole.aside.text}
+    others = trouble.seat is not None and trouble.seat.shard != shard and cause in _OF_ONE
+    nothing = program.Ended(_FAILED)
+    nothing.code = -1  # what became of its own program does not count
+    return nothing, "cancelled" if others else cause, {"detail": trouble.text}
 
 
 def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int) -> None:
@@ -164,13 +204,3 @@ def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int)
     log = open_log(run.log(shard, number, "err" if plan.separate_stderr else "log"))
     os.write(log, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     os.close(log)
-
-
-def _history(run: RunDir, shard: int) -> list[Cause | None]:
-    """Why each attempt of the gang of `shard` ended so far."""
-    found: list[Cause | None] = []
-    while True:
-        record = events.read(run.record(shard, len(found)))
-        if not record:
-            return found
-        found.append(record[-1].get("gang", record[-1].get("cause", "lost")))
