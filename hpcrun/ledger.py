@@ -33,7 +33,7 @@ class Entry:
     @property
     def succeeded(self) -> bool:
         """Whether this attempt is the shard's success: that of a gang is one where all of it is."""
-        return self.end is not None and self.end["cause"] is None and not self.end.get("again")
+        return self.end is not None and self.cause is None and not self.end.get("again")
 
     @property
     def round(self) -> int:

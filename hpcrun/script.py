@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import jinja2
 
 from hpcrun.errors import TemplateError
+from hpcrun.indexes import fold_indexes
 from hpcrun.plan import Batch, Plan
 from hpcrun.rundir import RunDir
 
@@ -37,23 +38,82 @@ def template(folder: str | None) -> tuple[str, str]:
     return (resources.files("hpcrun") / "templates" / TEMPLATE).read_text(encoding="utf-8"), TEMPLATE
 
 
-def render(plan: Plan, run: RunDir, batch: Batch, text: str, called: str) -> str:
+def render(
+    plan: Plan,
+    run: RunDir,
+    batch: Batch,
+    text: str,
+    called: str,
+    *,
+    in_round: int = 0,
+    tasks: Sequence[int] | None = None,
+) -> str:
     """The script that carries out `batch` of `plan`, from the template `text`.
 
+    `in_round` is the round of the run's retries by hand, and `tasks` are the elements of the array that it has.
     Raises TemplateError, with the line, when the template is broken or asks for what does not exist.
     """
+    return _rendered(
+        text,
+        called,
+        directives=directives(plan, run, batch, tasks),
+        components=[[directive(name, value) for name, value in options] for options in plan.components[1:]],
+        run_id=plan.run_id,
+        batch=batch.index,
+        covers=_covers(plan, batch, tasks),
+        prologue=plan.prologue.rstrip("\n"),
+        launch=launch(plan, run, batch, in_round),
+    )
+
+
+def _covers(plan: Plan, batch: Batch, tasks: Sequence[int] | None) -> str:
+    if not plan.sharded:
+        return "one program"
+    if tasks is not None:
+        mine = (shard for task in tasks for shard in batch.shards_of(task))
+        return f"shards {fold_indexes(mine)} of {plan.shards}, tried again"
+    return f"shards {batch.first} to {batch.first + batch.count - 1} of {plan.shards}"
+
+
+def render_finish(plan: Plan, run: RunDir, text: str, called: str, *, in_round: int) -> str:
+    """The script of the small job that tells how the run has ended with this round, from the same template.
+
+    It goes where the run goes, and asks for little. Raises TemplateError as `render` does.
+    """
+    options: list[tuple[str, str | None]] = [
+        ("job-name", f"finish-{plan.run_id}"),
+        ("output", run.slurm.replace("%", "%%") + "/finish-%j.out"),
+        ("open-mode", "append"),
+        ("comment", f"hpcrun-finish:{plan.run_id}"),
+        ("export", "ALL"),
+        ("requeue", None),
+        *((name, value) for name, value in plan.components[0] if name in _WHERE),
+        ("ntasks", "1"),
+        ("cpus-per-task", "1"),
+        ("mem-per-cpu", f"{256 + plan.shards // 256}M"),
+        ("time", "10"),
+    ]
+    return _rendered(
+        text,
+        called,
+        directives=[directive(name, value) for name, value in options],
+        components=[],
+        run_id=plan.run_id,
+        batch="finish",
+        covers="how the run has ended, for those that wait for it",
+        prologue="",
+        launch=shlex.join([plan.node_python, "-I", "-S", run.start, "finish", str(in_round)]),
+    )
+
+
+_WHERE = ("partition", "account", "qos", "constraint", "reservation")
+"""sbatch's options that say where, and on whose account."""
+
+
+def _rendered(text: str, called: str, **values: object) -> str:
     engine = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    last = batch.first + batch.count - 1
     try:
-        rendered = engine.from_string(text).render(
-            directives=directives(plan, run, batch),
-            components=[[directive(name, value) for name, value in options] for options in plan.components[1:]],
-            run_id=plan.run_id,
-            batch=batch.index,
-            covers=f"shards {batch.first} to {last} of {plan.shards}" if plan.sharded else "one program",
-            prologue=plan.prologue.rstrip("\n"),
-            launch=launch(plan, run, batch),
-        )
+        rendered = engine.from_string(text).render(**values)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"not a template: {error.message}", file=called, line=error.lineno) from error
     except jinja2.TemplateError as error:
@@ -65,20 +125,22 @@ def render(plan: Plan, run: RunDir, batch: Batch, text: str, called: str) -> str
     return rendered
 
 
-def launch(plan: Plan, run: RunDir, batch: Batch) -> str:
+def launch(plan: Plan, run: RunDir, batch: Batch, in_round: int = 0) -> str:
     """The command that starts the runtime on the node.
 
     Isolated (-I -S): no PYTHON* variable and no site package of the user's reaches the runtime itself.
     """
-    return shlex.join([plan.node_python, "-I", "-S", run.start, "shard", str(batch.index)])
+    which = [str(batch.index), *([str(in_round)] if in_round else [])]
+    return shlex.join([plan.node_python, "-I", "-S", run.start, "shard", *which])
 
 
-def directives(plan: Plan, run: RunDir, batch: Batch) -> list[str]:
-    """The options of sbatch for one batch, each ready to stand behind ``#SBATCH``."""
+def directives(plan: Plan, run: RunDir, batch: Batch, tasks: Sequence[int] | None = None) -> list[str]:
+    """The options of sbatch for one batch, or for some `tasks` of its array, each ready to stand behind ``#SBATCH``."""
     options = list(plan.components[0])
     if batch.array:
         throttle = f"%{batch.throttle}" if batch.throttle else ""
-        options.insert(1, ("array", f"0-{batch.count - 1}{throttle}"))
+        elements = f"0-{batch.elements - 1}" if tasks is None else fold_indexes(tasks)
+        options.insert(1, ("array", f"{elements}{throttle}"))
     output = run.slurm.replace("%", "%%") + ("/%A_%a.out" if batch.array else "/%j.out")
     options.insert(1, ("output", output))
     return [directive(name, value) for name, value in options]

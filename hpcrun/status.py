@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcrun import ledger, retry
+from hpcrun import ledger, retry, upstream
 from hpcrun.cluster import AccountingRow, QueueRow
 from hpcrun.indexes import fold_indexes, parse_indexes
 from hpcrun.ledger import Entry
@@ -47,11 +47,8 @@ class Attempt:
     """Before when that one is not to start, where there is a back-off."""
     round: int = 0
     """The round of the run's retries by hand that it belongs to."""
-
-    @property
-    def won(self) -> bool:
-        """Whether this is the success of its shard."""
-        return self.ended is not None and self.cause is None and not self.again
+    won: bool = False
+    """Whether it is the success of its shard, and of its gang where it is part of one."""
 
 
 def attempt(entry: Entry, budgets: Mapping[str, int], before: Sequence[Entry] = ()) -> Attempt | None:
@@ -78,7 +75,7 @@ def attempt(entry: Entry, budgets: Mapping[str, int], before: Sequence[Entry] = 
     code = end["exit_code"] if not end["signal"] and end["exit_code"] >= 0 else None
     return dataclasses.replace(
         begun, ended=end["at"], exit_code=code, signal=end["signal"], cause=end["cause"], detail=end.get("detail", ""),
-        waits=False, again=bool(again), due=end.get("due"),
+        waits=False, again=bool(again), due=end.get("due"), won=entry.succeeded,
     )  # fmt: skip
 
 
@@ -95,11 +92,17 @@ class Sent:
     """The job's id; empty where it is not known that there is one."""
     refused: str = ""
     """Slurm's reason, where it said no."""
+    never: bool = False
+    """Whether it is found out that it has no job and will have none."""
+    under_way: bool = False
+    """Whether somebody is seen who still submits it."""
+    found: str = ""
+    """What was found out of it, in words, where its job's id was not written down."""
 
     @property
     def unconfirmed(self) -> bool:
         """Whether nobody knows what came of it."""
-        return not self.job and not self.refused
+        return not self.job and not self.refused and not self.never
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Submitted:
     """Everything that was given to the cluster for a run, in order."""
 
     sent: tuple[Sent, ...] = ()
+    doubles: tuple[str, ...] = ()
+    """The ids of jobs that were made of a script which has another one already; they stand back by themselves."""
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -135,7 +140,7 @@ def submitted(events: Iterable[Mapping[str, Any]]) -> Submitted:
     """The state of a submission from its record."""
     found: dict[tuple[int, int], Sent] = {}
     for event in events:
-        key = event["batch"], event.get("round", 0)
+        key = event.get("batch", -1), event.get("round", 0)
         if event["event"] == "intent":
             tasks = event.get("tasks")
             found[key] = Sent(*key, tasks=None if tasks is None else tuple(parse_indexes(tasks)))
@@ -300,7 +305,9 @@ def unexplained(plan: Plan, seen: Seen) -> list[int]:
         shard
         for batch in plan.batches
         for shard, sent in _each(seen.submitted, batch)
-        if shard not in queue and not _over(seen.records.get(shard, ()), sent)
+        if shard not in queue
+        and not (sent is not None and sent.never)
+        and not end_of(seen.records.get(shard, ()), sent)
     ]
 
 
@@ -310,20 +317,20 @@ def _each(sent: Submitted, batch: Batch) -> Iterable[tuple[int, Sent | None]]:
     return ((shard, of(batch.task_of(shard))) for shard in range(batch.first, batch.first + batch.count))
 
 
-def _over(attempts: Sequence[Attempt], sent: Sent | None) -> Attempt | None:
+def end_of(attempts: Sequence[Attempt], sent: Sent | None) -> Attempt | None:
     """The attempt that is a shard's end, if there is one: a success, or the last where no other follows."""
-    if not attempts:
-        return None
+    won = next((one for one in attempts if one.won), None)
+    if won is not None or not attempts:
+        return won
     last = attempts[-1]
-    if last.ended is not None and not last.again and last.round >= (sent.round if sent is not None else 0):
-        return last
-    return next((one for one in attempts if one.won), None)
+    over = last.ended is not None and not last.again and last.round >= (sent.round if sent is not None else 0)
+    return last if over else None
 
 
 def settled(plan: Plan, records: Mapping[int, Sequence[Attempt]], sent: Submitted) -> bool:
     """Whether the records alone say how every shard ended, so that nothing need be asked."""
     return len(records) == plan.shards and all(
-        _over(records[shard], one) for batch in plan.batches for shard, one in _each(sent, batch)
+        end_of(records[shard], one) for batch in plan.batches for shard, one in _each(sent, batch)
     )
 
 
@@ -357,13 +364,15 @@ def fold(plan: Plan, seen: Seen) -> RunStatus:
 
 def _shard(plan: Plan, seen: Seen, batch: Batch, index: int, sent: Sent | None) -> ShardStatus:
     attempts = seen.records.get(index, ())
-    base = ShardStatus(index, "pending", attempts=len(attempts), job=_address(plan, batch, index, sent))
-    over = _over(attempts, sent)
+    base = ShardStatus(index, "pending", attempts=len(attempts), job=address(plan, batch, index, sent))
+    over = end_of(attempts, sent)
     if over is not None:
-        return dataclasses.replace(
+        found = dataclasses.replace(
             base, state=from_cause(over.cause), exit_code=over.exit_code, signal=over.signal, cause=over.cause,
             node=over.node, started=over.started, ended=over.ended, detail=over.detail,
         )  # fmt: skip
+        nothing_ran = over.exit_code is None and not over.signal
+        return _as_stopped(found, seen.stopped) if nothing_ran else found
     last = attempts[-1] if attempts and attempts[-1].round >= (sent.round if sent is not None else 0) else None
     if last is not None:
         base = dataclasses.replace(base, node=last.node, started=last.started)
@@ -374,10 +383,10 @@ def _shard(plan: Plan, seen: Seen, batch: Batch, index: int, sent: Sent | None) 
         found = _by_word(base, seen.accounting[index])
     else:
         found = _by_absence(base, last, seen, sent)
-    return _as_stopped(found, seen.stopped)
+    return _as_waiting(plan, batch, _as_stopped(found, seen.stopped))
 
 
-def _address(plan: Plan, batch: Batch, shard: int, sent: Sent | None) -> str:
+def address(plan: Plan, batch: Batch, shard: int, sent: Sent | None) -> str:
     """The job or element that has this shard, as squeue and scancel name it."""
     if sent is None or not sent.job:
         return ""
@@ -385,13 +394,24 @@ def _address(plan: Plan, batch: Batch, shard: int, sent: Sent | None) -> str:
 
 
 def _as_stopped(found: ShardStatus, stopped: tuple[str, str] | None) -> ShardStatus:
-    """A shard that was cancelled because its whole run was stopped says why; where time was up, it has timed out."""
-    if stopped is None or found.state != "cancelled" or stopped[0] == "user":
+    """A shard that was cancelled because its whole run was stopped says why.
+
+    Where time was up it has timed out; where the run before this one was no success, say, it has failed with that.
+    """
+    if stopped is None or found.state != "cancelled" or not stopped[1]:
         return found
     by, text = stopped
     if by == "run_timeout":
         return dataclasses.replace(found, state="timed_out", cause="timed_out", detail=text)
-    return dataclasses.replace(found, detail=text)
+    return dataclasses.replace(found, state="failed" if by == "upstream" else found.state, detail=text)
+
+
+def _as_waiting(plan: Plan, batch: Batch, found: ShardStatus) -> ShardStatus:
+    """A shard that waits for other runs says for which."""
+    if not plan.upstream or batch.after is not None or found.state != "pending" or found.detail != "Dependency":
+        return found
+    awaited = ", ".join(upstream.awaited(one.kind, one.run_id) for one in plan.upstream)
+    return dataclasses.replace(found, detail=f"after {awaited}")
 
 
 def _by_queue(plan: Plan, batch: Batch, base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
@@ -439,9 +459,17 @@ def _by_word(base: ShardStatus, said: Said) -> ShardStatus:
     )
 
 
-def _not_submitted(base: ShardStatus) -> ShardStatus:
-    """A shard whose batch has no job: for all anybody knows, it is about to be submitted, or queued."""
-    detail = "whether it was submitted is not known; hpcrun cancel makes sure that it does not run"
+def _not_submitted(base: ShardStatus, sent: Sent | None) -> ShardStatus:
+    """A shard whose batch has no job: none will come, or one may, or for all anybody knows there is one."""
+    if sent is not None and sent.refused:
+        return dataclasses.replace(base, state="failed", cause="launch_failed", detail=f"not submitted: {sent.refused}")
+    if sent is not None and sent.never:
+        detail = f"never submitted: {sent.found}; hpcrun retry submits it"
+        return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
+    if sent is not None and sent.under_way:
+        return dataclasses.replace(base, detail=sent.found)
+    why = f" ({sent.found})" if sent is not None and sent.found else ""
+    detail = f"whether it was submitted is not known{why}; hpcrun cancel makes sure that it does not run"
     return dataclasses.replace(base, state="unknown", detail=detail)
 
 
@@ -457,7 +485,7 @@ def _by_absence(base: ShardStatus, last: Attempt | None, seen: Seen, sent: Sent 
     if seen.stopped is not None:
         return dataclasses.replace(base, state="cancelled", cause="cancelled")
     if sent is None or not sent.job:
-        return _not_submitted(base)
+        return _not_submitted(base, sent)
     if last is None and (seen.accounting is not None or base.index in seen.never_launched):
         # Slurm keeps nothing of an element that is cancelled while it waits with others of its array (24.11): it is
         # neither in the queue nor in accounting. Everything else leaves a trace.

@@ -13,7 +13,7 @@ from hpcrun.allocation import from_slurm, on_this_machine
 from hpcrun.node import meeting as meetings
 from hpcrun.node import ports, program, wire
 from hpcrun.node.readiness import Readiness
-from hpcrun.node.shard import logs
+from hpcrun.node.shard import logs, results_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _Agent:
         self._who = dialects.Who(
             run_id=plan.run_id, run_dir=run.path, results=run.results, name=plan.name, shard=self._shard,
             shards=plan.shards, sharded=plan.sharded, attempt=self._attempt, role=role, replica=self._replica,
-            replicas=self._role.replicas,
+            replicas=self._role.replicas, indexed=plan.indexed,
         )  # fmt: skip
         self._local = plan.cluster == "local"
         self._node: str = os.environ.get("SLURMD_NODENAME") or self._host
@@ -119,6 +119,7 @@ class _Agent:
 
     def _run_once(self, order: dict[str, Any]) -> program.Ended | None:
         """Start the program and wait for its end; None where it could not be started, which has been said."""
+        self._who.results = results_folder(self._plan, self._run, self._shard, self._attempt)
         try:
             self._hold_ports()
         except ports.PortTaken as error:
@@ -286,10 +287,18 @@ class _Agent:
         elif order == "stop":
             raise program.Interrupted("stopped")
         elif order == "signal" and self._child:
-            try:
-                os.kill(self._child, int(message["number"]))
-            except ProcessLookupError:
-                pass
+            self._signal(int(message["number"]))
+
+    def _signal(self, number: int) -> None:
+        if self._plan.warning is not None and number == self._plan.warning[0]:
+            from hpcrun.node.notice import warn  # most programs ask for none
+
+            warn(self._child, number)
+            return
+        try:
+            os.kill(self._child, number)
+        except ProcessLookupError:
+            pass
 
     def passed_on(self, number: int) -> None:
         """A signal from outside; the supervisor gets its own."""

@@ -26,6 +26,10 @@ def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
     claim = run.claim(batch, in_round)
     if not _claimed(claim, allocation.job):
         _stand_back(claim, batch, allocation)
+    if plan.upstream and not in_round:  # who starts a run again by hand does not wait for others
+        from hpcrun.node.waiting import look_back
+
+        look_back(plan, run)
     here = plan.batches[batch]
     first = here.first + (allocation.task or 0) * here.pack
     shards = range(here.first, here.first + here.count) if plan.gang else range(first, first + here.pack)

@@ -1,5 +1,6 @@
 """The commands of start.py: ``shard BATCH [ROUND]`` inside a Slurm job, ``local [ROUND SHARDS]`` as the local
-cluster's supervisor, and ``agent MEETING ROLE [RANK]`` for each process of a gang.
+cluster's supervisor, ``agent MEETING ROLE [RANK]`` for each process of a gang, and ``finish ROUND`` for the job that
+tells how the run has ended.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ def main(argv: Sequence[str]) -> NoReturn:
 
         rank = argv[4] if len(argv) > 4 else os.environ["SLURM_PROCID"]
         serve(_plan(), run, argv[2], argv[3], int(rank))
+    if argv[1] == "finish":
+        from hpcrun.node.finish import tell
+
+        tell(run, int(argv[2]))
     from hpcrun.node.local import carry_out
 
     plan = _plan()

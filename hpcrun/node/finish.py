@@ -1,8 +1,8 @@
 """The finaliser: the small job that tells how a run has ended to the runs that wait for it.
 
-Slurm cannot tell them: with retries, or by hand, an array is more than once at its end, and its exit codes say nothing of
-shards. So the finaliser waits, by a dependency, for every job of the run, looks at the run as `hpcrun status` does,
-writes what it found, stops the runs that now must not start, and exits with the code of the outcome.
+Slurm cannot tell them: with retries an array is more than once at its end, and its exit code says nothing of shards. So
+the finaliser waits, by a dependency, for every job of the run, looks at the run as `hpcrun status` does, writes what it
+found, stops the runs that now must not start, and exits with the code of the outcome.
 """
 
 from __future__ import annotations
@@ -14,64 +14,57 @@ import time
 
 from hpcrun import events, upstream
 from hpcrun.allocation import from_slurm
-from hpcrun.errors import ClusterUnavailable, RunFolderError
+from hpcrun.errors import HpcrunError, RunFolderError
 from hpcrun.jsonline import dumps
 from hpcrun.node import requeue
-from hpcrun.run import Run, connect
+from hpcrun.run import Run
 from hpcrun.states import TERMINAL, aggregate
-from hpcrun.status import submitted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from hpcrun.allocation import Allocation
+    from hpcrun.jsonline import Value
     from hpcrun.rundir import RunDir
     from hpcrun.status import RunStatus
 
 _PATIENCE = 20.0
-"""Seconds that accounting, which lags behind, has to explain how the last job ended."""
-_LOOK_EVERY = 1.0
+"""Seconds that accounting has, which lags behind, to explain how the last job ended."""
 _TRIES = 30
 """Starts after which a run that nobody can explain is called failed."""
 
 
-def carry_out(run: RunDir, in_round: int) -> NoReturn:
+def tell(run: RunDir, in_round: int) -> NoReturn:
     """Tell how `run` has ended with this round, and exit as `hpcrun wait` would."""
     allocation = from_slurm(os.environ)
-    if not _is_mine(run.finish_claim(in_round), allocation.job):
-        print(f"hpcrun: another job tells how run {run.run_id} ends; {allocation.job} does nothing", file=sys.stderr)
-        os._exit(0)
-    watched = Run(run.path, connect("slurm"))
+    watched = Run(run.path)
     status = _ended(watched)
     if not status.done and _started_too_early(status, allocation) and requeue.requeue(allocation):
         os._exit(0)
     status = _concluded(watched, status)
-    facts = {
-        "state": status.state, "exit_code": status.exit_code(), "counts": status.counts(),
+    counts: dict[str, Value] = {state: count for state, count in status.counts().items()}  # noqa: C416
+    facts: dict[str, Value] = {
+        "state": status.state, "exit_code": status.exit_code(), "counts": counts,
         "failedIndexes": status.folded("failed", "timed_out", "cancelled"), "at": time.time(),
     }  # fmt: skip
     events.claim(run.outcome(in_round), dumps(facts) + "\n")
     told = upstream.outcome(run.outcome(in_round)) or status.state
-    _tell(watched, in_round, told)
+    _stop_dependants(watched, in_round, told)
+    _drop_empty_output()
     os._exit(status.exit_code())
 
 
-def _is_mine(claim: str, job: str) -> bool:
-    """Whether `job` is the run's finaliser: whoever submitted it may have died before writing that down."""
-    events.claim(claim, job)
-    with open(claim, encoding="ascii") as file:
-        return file.read() == job
-
-
 def _ended(run: Run) -> RunStatus:
-    """The status of `run` once it has ended, or after some patience."""
+    """The status of `run` once it has ended, or after some patience.
+
+    Who follows starts again what was lost without a word, too, so that nobody else needs to.
+    """
     end_by = time.monotonic() + _PATIENCE
-    while True:
-        status = run.status()
+    for status in run.follow():
         if status.done or time.monotonic() > end_by:
-            return status
-        time.sleep(_LOOK_EVERY)
+            break
+    return status
 
 
 def _started_too_early(status: RunStatus, allocation: Allocation) -> bool:
@@ -94,7 +87,14 @@ def _concluded(run: Run, status: RunStatus) -> RunStatus:
     )
 
 
-def _tell(run: Run, in_round: int, state: str) -> None:
+def _drop_empty_output() -> None:
+    if os.path.islink("/proc/self/fd/1") and os.fstat(1).st_size == 0:
+        path = os.readlink("/proc/self/fd/1")
+        if os.path.basename(path).startswith("finish-"):
+            os.unlink(path)
+
+
+def _stop_dependants(run: Run, in_round: int, state: str) -> None:
     """Stop every run that waits for `run` and, now that this has ended in `state`, must not start."""
     try:
         names = sorted(os.listdir(run.dir.dependants))
@@ -113,9 +113,8 @@ def _tell(run: Run, in_round: int, state: str) -> None:
 
 def _stop(waiting: Run, state: str, text: str) -> None:
     events.stop(waiting.dir, upstream.hindered(state), text)
-    jobs = submitted(events.read(waiting.dir.submission)).jobs
     try:
         # The last first: ending one that another waits for would start the other.
-        connect("slurm").cancel(waiting.dir, tuple(reversed(jobs)))
-    except ClusterUnavailable as error:  # its shards will find the word when they start
+        waiting.cluster.cancel(waiting.dir, tuple(reversed(waiting.status().jobs)))
+    except HpcrunError as error:  # its shards will find the word when they start
         print(f"hpcrun: cannot take run {waiting.id} out of the queue: {error}", file=sys.stderr)

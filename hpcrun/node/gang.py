@@ -161,13 +161,16 @@ class Gang:
                 seat, do="start", job=self._allocation.job, peers=nodes, port=port, environ=self.environ(seat.shard),
                 **self._gpus(seat),
             )  # fmt: skip
+        end_by = None if self._plan.timeout is None else time.monotonic() + self._plan.timeout
+        notice = program.notice_of(0, self._plan.warning, end_by)
         while any(seat.state not in ("ended", "lost") for seat in jobs):
-            number, stop = program.next_signal(None, self)
+            number, stop = program.next_word(None, self, notice)
             if stop is not None:
                 return self._stopped(stop)
             if number in program.ENDING:
                 return program.Ended(number or 0, "told")
-            if number not in (None, signal.SIGCHLD, signal.SIGIO):
+            old = notice is not None and number == notice.number and not notice.is_new()
+            if number not in (None, signal.SIGCHLD, signal.SIGIO) and not old:
                 self.passed_on(int(number))
         return None
 

@@ -1,7 +1,7 @@
 """The local cluster's supervisor of one run: as many shards at once as the plan allows, until all have ended.
 
 It is detached from whoever submitted the run. A lock that it holds says that it lives; one byte a shard, in the file
-``local/states``, says what waits (w), runs (r) and has ended (e).
+``local/states``, says what waits (w), also for other runs (d), runs (r) and has ended (e).
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ def carry_out(plan: Plan, run: RunDir, chosen: Sequence[int], in_round: int) -> 
     if os.fork():
         os._exit(0)  # so that the submitter can wait for its child and keeps no zombie of it
     own = os.getpid()
+    if not events.claim(run.claim(0, in_round), f"local-{own}"):
+        os.write(2, b"hpcrun: this round of the run has had its supervisor\n")
+        os._exit(_BROKEN)
     os.pwrite(lock, f"{own} {os.uname().nodename}\n".encode(), 0)
     supervisor = _Supervisor(plan, run, f"local-{own}", lock, chosen, in_round)
     os.write(1, b"ready %d\n" % own)
@@ -72,12 +75,25 @@ class _Supervisor:
         self._lifeline, self._alive = os.pipe()
 
     def loop(self) -> None:
+        if self._plan.upstream and not self._round:  # who starts a run again by hand does not wait for others
+            self._told = not self._let_start()
         while self._running or self._waiting():
             while self._waiting() and len(self._running) < self._at_once:
                 self._start(self._units[self._next])
                 self._next += 1
             if self._running:
                 self._heed(int(signal.sigwaitinfo(_AWAITED).si_signo))
+
+    def _let_start(self) -> bool:
+        """Wait for the runs before this one; whether anything is to start then."""
+        from hpcrun.node import waiting
+
+        os.pwrite(self._states, b"d" * self._plan.shards, 0)
+        if waiting.await_end(self._plan, _AWAITED, (self._alive, self._lock)) is not None:
+            return False
+        waiting.look_back(self._plan, self._run)
+        os.pwrite(self._states, b"w" * self._plan.shards, 0)
+        return not os.path.exists(self._run.cancelled)
 
     def _waiting(self) -> bool:
         return self._next < len(self._units) and not self._told

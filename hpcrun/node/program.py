@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Protocol
 
+    from hpcrun.node.notice import Notice
+
     class Crew(Protocol):
         """What a program is part of: something that wants to be looked after while it runs."""
 
@@ -56,14 +58,16 @@ class Ended:
 
     `why` is None where it ended by itself, ``timed_out`` when its time was up, ``told`` after a signal from outside
     that asks for an end, ``abandoned`` when whoever started its supervisor was gone, else what its crew said.
+    `detail` is what there is to say of it.
     """
 
-    __slots__ = ("code", "signal", "why")
+    __slots__ = ("code", "detail", "signal", "why")
 
     def __init__(self, status: int, why: str | None = None) -> None:
         self.signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         self.code = -1 if self.signal else os.WEXITSTATUS(status)
         self.why = why
+        self.detail = ""
 
 
 class Interrupted(Exception):
@@ -183,6 +187,7 @@ def supervise(
     lifeline: int | None,
     marker: str,
     crew: Crew | None = None,
+    warning: tuple[int, float] | None = None,
 ) -> Ended:
     """Wait for the end of `program`, a child in a session of its own, passing on the signals that come.
 
@@ -190,14 +195,16 @@ def supervise(
     grace holds after a signal from outside; without, whoever sent it decides (Slurm's KillWait). When the other end
     of the pipe `lifeline` is closed, the one who started this supervisor is gone, and SIGHUP says so. The file
     `marker` is there once the run has been cancelled: then even a good end may be due to a signal on its way here.
-    `crew` is looked after meanwhile, and may end the program too.
+    `crew` is looked after meanwhile, and may end the program too. `warning` is the signal that says that the end is
+    near, and how many seconds before.
     """
     guard = _guarded(program, grace, lifeline, crew)
     end_by = None if timeout is None else time.monotonic() + timeout
+    notice = notice_of(program, warning, end_by)
     why: str | None = None
     kill_at: float | None = None
     while True:
-        number, stop = next_signal(end_by if kill_at is None else kill_at, crew)
+        number, stop = next_word(end_by if kill_at is None else kill_at, crew, None if why else notice)
         if _has_ended(program):  # looked at first, so that what ended by itself was not told to
             break
         if stop is not None and why is not None:
@@ -210,7 +217,7 @@ def supervise(
         elif number == signal.SIGHUP and lifeline is not None:
             why = why or "abandoned"
             signal_session(program, signal.SIGTERM)
-        elif not _pass_on(program, number, guard, crew):
+        elif not _pass_on(program, number, guard, crew, notice):
             continue
         else:
             why = why or "told"
@@ -234,6 +241,26 @@ def _guarded(program: int, grace: float, lifeline: int | None, crew: Crew | None
         end_session(program, 0.0)
         os.waitpid(program, 0)
         raise
+
+
+def notice_of(leader: int, warning: tuple[int, float] | None, end_by: float | None) -> Notice | None:
+    """The `warning` of the program with the process `leader`, before its end at the time `end_by`; None for none."""
+    if warning is None:
+        return None
+    from hpcrun.node.notice import Notice  # most programs ask for none
+
+    return Notice(warning, end_by, leader)
+
+
+def next_word(end_by: float | None, crew: Crew | None, notice: Notice | None) -> tuple[int | None, str | None]:
+    """As `next_signal`; when the time of the warning comes meanwhile, it is given."""
+    while notice is not None and notice.at is not None and (end_by is None or notice.at < end_by):
+        number, stop = next_signal(notice.at, crew)
+        if number is not None or stop is not None:
+            return number, stop
+        if notice.is_due():
+            notice.give(crew)
+    return next_signal(end_by, crew)
 
 
 def _told_late(number: int | None, patience: float) -> str | None:
@@ -284,11 +311,15 @@ def _next_signal(end_by: float | None, watched: Sequence[int] = _WATCHED) -> int
     return None if info is None else int(info.si_signo)
 
 
-def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None) -> bool:
+def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None, notice: Notice | None) -> bool:
     """Let the program have a signal that came from outside; whether it asks for an end."""
     if number in (signal.SIGCHLD, signal.SIGIO):
         return False
     everywhere = guard.was_signalled(number)  # then so was the program, with every process of the job
+    if notice is not None and number == notice.number:
+        if notice.is_new() and not everywhere:
+            notice.give(crew)
+        return False
     if crew is not None and (not everywhere or number in ENDING):
         crew.passed_on(number)
     if not everywhere:
@@ -305,7 +336,7 @@ def signal_session(leader: int, number: int) -> None:
         os.killpg(leader, number)
     except (ProcessLookupError, PermissionError):
         pass
-    for process in _session(leader):
+    for process in session_of(leader):
         try:
             if os.getpgid(process) != leader:  # as a shell's background jobs are
                 os.kill(process, number)
@@ -313,7 +344,7 @@ def signal_session(leader: int, number: int) -> None:
             continue
 
 
-def _session(leader: int) -> list[int]:
+def session_of(leader: int) -> list[int]:
     """The processes of the session of `leader` that run."""
     # At the end of every shard, so it opens no file of the processes that it is not about.
     return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _in_session(int(name), leader)]
@@ -331,11 +362,11 @@ def _in_session(process: int, leader: int) -> bool:
 
 def end_session(leader: int, grace: float, crew: Crew | None = None) -> None:
     """End what the session of `leader` still runs, as Slurm does at the end of a job: SIGTERM, `grace`, SIGKILL."""
-    if not _session(leader):
+    if not session_of(leader):
         return
     signal_session(leader, signal.SIGTERM)
     kill_at = time.monotonic() + grace
-    while _session(leader):
+    while session_of(leader):
         signal.sigtimedwait((signal.SIGCHLD,), _LEFTOVER_STEP)
         _look_after(crew)
         if time.monotonic() > kill_at:

@@ -8,12 +8,11 @@ import time
 from hpcrun import environ as dialects
 from hpcrun import events, ledger, retry
 from hpcrun.node import memory, program
-from hpcrun.node.stopping import settle, stop_if_overdue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
     from hpcrun.allocation import Allocation
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # without the enums that `signal` wraps it in: they cost a shard 4 ms of CPU
 
+_REQUEUED = b"DUE TO JOB REQUEUE"
 # What slurmstepd writes into a job's own output when somebody ends it; without slurmdbd there is no other witness.
 _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
     (b"exceeded memory limit", "out_of_memory"),
@@ -31,7 +31,7 @@ _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
     (b"oom-kill event", "out_of_memory"),
     (b"DUE TO TIME LIMIT", "timed_out"),
     (b"DUE TO PREEMPTION", "preempted"),
-    (b"DUE TO JOB REQUEUE", "preempted"),
+    (_REQUEUED, "preempted"),
     (b"DUE TO NODE FAILURE", "node_failed"),
 )
 
@@ -59,11 +59,14 @@ def _attempt(
     before = memory.kills()
     ended = begun.wait()
     if ended is None:
-        ended = carry_out(plan, run, allocation, shard, begun.number, lifeline)
+        ended = kept(plan, run, shard, begun.number, carry_out(plan, run, allocation, shard, begun.number, lifeline))
     cause = cause_of(ended, run, allocation, before)
     again = again_after(plan, run, begun, ended, cause)
-    write_end(plan, run, shard, begun, ended, cause, time.time(), again=again)
-    settle(plan, run, allocation, shard, cause, again=again)
+    more: dict[str, Value] = {}
+    if cause == "preempted" and _REQUEUED in _said(allocation.said):
+        more["detail"] = "requeued from outside"
+    write_end(plan, run, shard, begun, ended, cause, time.time(), again=again, **more)
+    settle(plan, run, allocation, (shard,), cause, again=again)
     return ended, again and ended.why != "told"
 
 
@@ -97,7 +100,8 @@ def begin(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> Beg
     Where there is to be none, how this start of the job ends: well if the work is done, by whomever.
     """
     first = shards.start
-    stop_if_overdue(plan, run, allocation)
+    if plan.deadline is not None and time.time() >= plan.deadline:
+        settle(plan, run, allocation, (), None, again=False)
     while True:
         entries = _known(run, allocation, first) if os.path.exists(run.record(first, 0)) or allocation.restarts else []
         if any(entry.succeeded for entry in entries):
@@ -181,6 +185,8 @@ def write_end(
     **more: Value,
 ) -> None:
     """End the record of an attempt, which ended at the time `at`; `again` says that it is not the last."""
+    if ended.detail:
+        more["detail"] = ended.detail
     facts: dict[str, Value] = {
         "at": at, "exit_code": ended.code, "signal": ended.signal, "cause": cause, "again": again, **more,
     }  # fmt: skip
@@ -210,15 +216,22 @@ def carry_out(
 ) -> program.Ended:
     """Run the job of `shard`, as part of `crew` where it has one, with the variables `more`; how it ended."""
     role = plan.job
+    try:
+        results = results_folder(plan, run, shard, number)
+    except OSError as error:
+        from hpcrun.node.results import lost
+
+        return lost(plan, run, shard, number, error)
     who = dialects.Who(
         run_id=plan.run_id,
         run_dir=run.path,
-        results=run.results,
+        results=results,
         name=plan.name,
         shard=shard,
         shards=plan.shards,
         sharded=plan.sharded,
         attempt=number,
+        indexed=plan.indexed,
     )
     own = {**dialects.variables(who, allocation, workspace=role.cwd), **(more or {})}
     given = dialects.for_program(dialects.passed_on(os.environ, plan.export), own, role.env, expand=role.expand)
@@ -241,7 +254,26 @@ def carry_out(
         lifeline=lifeline,
         marker=run.cancelled,
         crew=crew,
+        warning=plan.warning,
     )
+
+
+def results_folder(plan: Plan, run: RunDir, shard: int, number: int) -> str:
+    """Where a program leaves its results: with all shards, or in a folder of its attempt's own. Raises OSError."""
+    if not plan.committed:
+        return run.results
+    from hpcrun.node.results import prepare  # most runs have one folder
+
+    return prepare(run, shard, number)
+
+
+def kept(plan: Plan, run: RunDir, shard: int, number: int, ended: program.Ended) -> program.Ended:
+    """How an attempt has ended, with what has become of its results."""
+    if not plan.committed:
+        return ended
+    from hpcrun.node import results
+
+    return results.kept(plan, run, shard, number, ended)
 
 
 def logs(plan: Plan, run: RunDir, who: dialects.Who) -> tuple[int, int]:
@@ -259,6 +291,19 @@ def logs(plan: Plan, run: RunDir, who: dialects.Who) -> tuple[int, int]:
 def open_log(path: str) -> int:
     """The log `path`, opened to be written at its end."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def settle(
+    plan: Plan, run: RunDir, allocation: Allocation, shards: Sequence[int], cause: Cause | None, *, again: bool
+) -> None:
+    """Draw the consequences for the whole run of ends that have been recorded, where it has limits."""
+    if plan.deadline is None and plan.max_failed is None:
+        return
+    from hpcrun.node import stopping  # what most runs need not load
+
+    stopping.stop_if_overdue(plan, run, allocation)
+    for shard in shards if cause not in (None, "cancelled") and not again else ():
+        stopping.count_failed(plan, run, allocation, shard)
 
 
 def _time_left(plan: Plan) -> float | None:
@@ -294,13 +339,17 @@ def told_by(run: RunDir, allocation: Allocation) -> Cause:
 
 def _witnessed(since: int, until: int | None = None) -> Cause | None:
     """What Slurm itself wrote of an end into this process's output, between two places of it."""
+    said = _said(since, until)
+    return next((cause for words, cause in _WITNESSES if words in said), None)
+
+
+def _said(since: int, until: int | None = None) -> bytes:
     try:
         with open("/proc/self/fd/1", "rb") as file:
             file.seek(since)
-            said = file.read() if until is None else file.read(until - since)
+            return file.read() if until is None else file.read(until - since)
     except OSError:
-        said = b""
-    return next((cause for words, cause in _WITNESSES if words in said), None)
+        return b""
 
 
 def leave(ended: program.Ended) -> NoReturn:

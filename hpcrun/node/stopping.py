@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hpcrun.allocation import Allocation
     from hpcrun.plan import Plan
     from hpcrun.rundir import RunDir
-    from hpcrun.states import Cause
 else:
     import _signal as signal
 
@@ -31,10 +30,9 @@ def stop_if_overdue(plan: Plan, run: RunDir, allocation: Allocation) -> None:
         _stop(run, allocation, "run_timeout", f"its time is up: run_timeout is {plan.deadline - plan.created:g} s")
 
 
-def settle(plan: Plan, run: RunDir, allocation: Allocation, shard: int, cause: Cause | None, *, again: bool) -> None:
-    """Draw the consequences for the whole run of an end that has been recorded."""
-    stop_if_overdue(plan, run, allocation)
-    if plan.max_failed is None or again or cause in (None, "cancelled"):
+def count_failed(plan: Plan, run: RunDir, allocation: Allocation, shard: int) -> None:
+    """Count a shard that has failed for good, and stop the run where that is one too many."""
+    if plan.max_failed is None:
         return
     folder = run.failed
     os.makedirs(folder, 0o700, exist_ok=True)

@@ -9,8 +9,7 @@ from hpcrun import events, ledger
 from hpcrun.node import memory, program
 from hpcrun.node.gang import Gang, tail
 from hpcrun.node.hub import Trouble
-from hpcrun.node.shard import Begun, again_after, begin, carry_out, cause_of, open_log, told_by, write_end
-from hpcrun.node.stopping import settle
+from hpcrun.node.shard import Begun, again_after, begin, carry_out, cause_of, kept, open_log, settle, told_by, write_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,11 +102,13 @@ def _attempt(
     whole = _Whole(ended, cause, trouble, aside, before)
     for shard in shards:
         code, own, more = _own_end(run, allocation, shard, gang.hub.seats.get(("job", shard, 0)), whole)
-        write_end(plan, run, shard, begun, code, own, at, again=again, gang=cause, **more)
+        if own is None and not again:
+            code = kept(plan, run, shard, number, code)
+            ended, own = (code, "failed") if code.code else (ended, None)
+        write_end(plan, run, shard, begun, code, own, at, again=again, gang=cause or own, **more)
     if cause is not None:
         gang.disband()
-    for shard in shards:
-        settle(plan, run, allocation, shard, cause, again=again)
+    settle(plan, run, allocation, shards, cause, again=again)
     to_try = again and not gang.told and ended.why != "told"
     return ended, to_try, trouble is not None and trouble.cause == "node_failed"
 

@@ -73,19 +73,18 @@ def await_end(plan: Plan, awaited: Sequence[int], shut: Sequence[int]) -> int | 
 
 def _wait_for(lock: str, waits: int) -> NoReturn:
     """Wait, in a process for this alone, until nobody holds `lock` or its parent is gone."""
-    # A closed pipe sends SIGIO, which ends this process, for flock itself can only be ended.
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGIO,))
-    fcntl.fcntl(waits, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(waits, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    # A pipe that is closed sends SIGIO, which ends this process; nothing else ends a flock.
     try:
-        os.read(waits, 1)  # its parent is gone already
-    except BlockingIOError:
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGIO,))
+        fcntl.fcntl(waits, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(waits, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         try:
+            os.read(waits, 1)  # its parent is gone already
+        except BlockingIOError:
             fcntl.flock(os.open(lock, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
-        except OSError:  # it is looked up afterwards how that run ended, if it can be
-            pass
-    os._exit(0)
+    finally:
+        os._exit(0)  # without the lock's file, too: how that run has ended is looked up afterwards, if it can be
 
 
 def _end_of(child: int, awaited: Sequence[int]) -> int | None:

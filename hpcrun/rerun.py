@@ -1,0 +1,107 @@
+"""retry by hand: the same run goes on with some of its shards, as their next attempts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from hpcrun import events, script
+from hpcrun.config import Config
+from hpcrun.errors import UsageError
+from hpcrun.indexes import fold_indexes, parse_indexes
+from hpcrun.plan import Batch, Plan
+from hpcrun.run import Run
+from hpcrun.states import TERMINAL
+from hpcrun.status import RunStatus
+from hpcrun.submission import send, write_script
+
+
+def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ...]:
+    """Try shards of `run` again that have ended without success; their indices.
+
+    `asked` is ``failed`` (all of them), an index set such as ``3,17,40-44``, or indices. They start with budgets of
+    their own, in a new round of the run. Raises UsageError where a shard has succeeded, has not ended, or is not there,
+    and where nothing failed; ClusterUnavailable and SubmissionRefused as `submit` does.
+    """
+    status = run.status()
+    chosen = _chosen(run, status, asked)
+    _check_time(run.plan, status)
+    _check_stopped(run, status)
+    tasks = {batch.index: _tasks(batch, chosen) for batch in run.plan.batches}
+    batches = [batch for batch in run.plan.batches if tasks[batch.index]]
+    in_round = _next_round(run)
+    for shard in chosen:
+        _forget(os.path.join(run.dir.failed, str(shard)))
+    if os.path.exists(run.dir.cancelled):
+        os.rename(run.dir.cancelled, f"{run.dir.cancelled}.{in_round}")
+    if run.plan.cluster == "slurm":
+        text, called = script.template(config.templates)
+        for batch in batches:
+            only = tasks[batch.index] if batch.array else None
+            rendered = script.render(run.plan, run.dir, batch, text, called, in_round=in_round, tasks=only)
+            write_script(run.dir.script(batch.index, in_round), rendered)
+    send(run.dir, run.cluster, run.plan, batches, in_round=in_round, tasks=tasks)
+    return chosen
+
+
+def _chosen(run: Run, status: RunStatus, asked: str | Iterable[int]) -> tuple[int, ...]:
+    ended = [shard.index for shard in status.unsuccessful()]
+    if asked == "failed":
+        if not ended:
+            waits = "" if status.done else "; it still goes on"
+            raise UsageError(f"run {run.id} has no shard that has failed{waits}")
+        return tuple(range(run.plan.shards)) if run.plan.gang else tuple(ended)
+    given = parse_indexes(asked) if isinstance(asked, str) else sorted(set(asked))
+    for shard in given:
+        if not 0 <= shard < run.plan.shards:
+            raise UsageError(f"found shard {shard}, wanted 0 to {run.plan.shards - 1}")
+        state = status.shards[shard].state
+        if state == "succeeded":
+            raise UsageError(
+                f"shard {shard} of run {run.id} has succeeded; wanted shards that have not, such as `failed`. "
+                "To do it once more, submit a new run"
+            )
+        if state not in TERMINAL:
+            raise UsageError(f"shard {shard} of run {run.id} is {state}; wanted shards that have ended")
+    if run.plan.gang and len(given) < run.plan.shards:
+        raise UsageError(f"found {fold_indexes(given)} of a gang, which is tried again whole; wanted `failed`")
+    return tuple(given)
+
+
+def _check_time(plan: Plan, status: RunStatus) -> None:
+    if plan.deadline is not None and status.asked >= plan.deadline:
+        raise UsageError(
+            f"the time of run {plan.run_id} is up: its run_timeout was {plan.deadline - plan.created:g} s; "
+            "submit a new run"
+        )
+
+
+def _check_stopped(run: Run, status: RunStatus) -> None:
+    """Raises UsageError where what is to be tried again would be stopped by what has stopped the run."""
+    if status.done:
+        return
+    if run.plan.cluster == "local":
+        raise UsageError(f"run {run.id} still goes on on this machine; wait for its end (hpcrun wait {run.id})")
+    if events.stopped(run.dir) is not None:
+        raise UsageError(f"run {run.id} is being stopped; wait for its end (hpcrun wait {run.id})")
+
+
+def _tasks(batch: Batch, chosen: Sequence[int]) -> tuple[int, ...]:
+    """The elements of `batch` that have chosen shards; of a job that is no array, the one that it is."""
+    mine = [shard for shard in chosen if batch.first <= shard < batch.first + batch.count]
+    return tuple(sorted({batch.task_of(shard) if batch.array else 0 for shard in mine}))
+
+
+def _next_round(run: Run) -> int:
+    """The number of a round that nobody else has begun."""
+    number = run.round() + 1
+    if not events.claim(os.path.join(run.dir.path, "claims", f"round.{number}"), f"{os.getpid()}"):
+        raise UsageError(f"another retry of run {run.id} has just begun; `hpcrun status {run.id}` shows what it does")
+    return number
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
