@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hpcrun.quotas import Place, Where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +24,9 @@ class Limits:
     """Whether ended jobs can be asked about."""
     version: str = ""
     nodes: int | None = None
-    """How many nodes there are; None where nobody asked."""
+    """How many nodes there are for a run; None where nobody asked."""
+    places: tuple[tuple[Place, ...], ...] = ()
+    """For each component that was asked about, where its jobs may start, and what bounds them there."""
     cpus: int | None = None
     """CPUs that the local cluster may use; None where Slurm decides."""
     memory: int | None = None
@@ -39,6 +45,12 @@ class QueueRow:
     """The cluster's own word for it."""
     reason: str = ""
     nodes: str = ""
+    script: str = ""
+    """The path of the script that it was submitted with; empty where the cluster does not know it."""
+    comment: str = ""
+    """What its submission wrote beside it."""
+    begin: str = ""
+    """When it started, or is to start at the earliest, in the cluster's own words: two waits of a job differ in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +63,17 @@ class AccountingRow:
     exit_code: int
     signal: int
     nodes: str
+    script: str = ""
+    """The end of the command that submitted it, where that was asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Charge:
+    """What accounting has of one start of a job, an array element or a component: how long it held what."""
+
+    seconds: float
+    amounts: Mapping[str, float]
+    """By Slurm's names of resources: ``cpu``, ``billing``, ``gres/gpu``."""
 
 
 class Cluster(Protocol):
@@ -58,12 +81,29 @@ class Cluster(Protocol):
 
     name: str
 
-    def limits(self) -> Limits:
-        """What bounds a submission now."""
+    def limits(self, where: Sequence[Where] = (), *, places: bool = True) -> Limits:
+        """What bounds a submission now, of jobs that are to start where each of `where` says.
+
+        Without `places` nobody is asked for what bounds them there.
+        """
         ...
 
-    def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
-        """The id of the job that now carries out `batch`; raises SubmissionRefused when the cluster says no."""
+    def submit(
+        self,
+        run: RunDir,
+        batch: Batch,
+        dependency: str | None,
+        in_round: int = 0,
+        tasks: Sequence[int] | None = None,
+    ) -> str:
+        """The id of the job that now carries out `batch`, or only its elements `tasks`, in this round of retries.
+
+        Raises SubmissionRefused when the cluster says no. After ClusterUnavailable it may have taken it all the same.
+        """
+        ...
+
+    def submit_script(self, path: str, dependency: str | None) -> str:
+        """The id of the job that now runs the script at `path`, which belongs to no batch; raises as `submit` does."""
         ...
 
     def queue(self, run: RunDir) -> list[QueueRow]:
@@ -73,10 +113,39 @@ class Cluster(Protocol):
         """
         ...
 
+    def look_at(self, jobs: Sequence[str]) -> list[QueueRow]:
+        """Each of these jobs and elements (``12_3``) as it stands, by itself; those that are forgotten are missing.
+
+        In `queue` an element that waits, or is on its way to that, may be folded with others of its array.
+        """
+        ...
+
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
         """What accounting knows of `jobs`; raises AccountingDisabled where there is none."""
         ...
 
+    def history(self, run: RunDir, since: float) -> list[AccountingRow]:
+        """What accounting knows of everything that the owner of `run` has submitted since, by its script too.
+
+        Raises AccountingDisabled where there is none.
+        """
+        ...
+
+    def charges(self, jobs: Sequence[str], since: float) -> list[Charge]:
+        """What every start of `jobs` since then was allotted; raises AccountingDisabled where nobody counts."""
+        ...
+
     def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:
         """End `jobs`, in this order; those that have ended already are left alone."""
+        ...
+
+    def start_now(self, jobs: Sequence[str]) -> dict[str, str]:
+        """End the wait of `jobs` and elements (``12_3``) that were requeued; why not, for those it was refused for."""
+        ...
+
+    def requeue(self, job: str) -> str:
+        """Let a job or element that has ended, or runs, start again; why not, where the cluster says no.
+
+        One that waits already is left as it is.
+        """
         ...

@@ -7,17 +7,18 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from hpcrun import topology
+from hpcrun import admission, topology
 from hpcrun.cluster import Limits
 from hpcrun.codespec import Codespec
 from hpcrun.config import Config, Machine, NodePool
-from hpcrun.containers import wrapped
-from hpcrun.directives import Asked, components
+from hpcrun.containers import check_bare, wrapped
+from hpcrun.directives import Asked, components, placed
 from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.errors import SpecError
 from hpcrun.fields import suggestion
-from hpcrun.plan import Plan, Probe, Role
+from hpcrun.plan import Plan, Probe, Role, Upstream
 from hpcrun.probes import Probe as AskedProbe
+from hpcrun.quotas import Where
 from hpcrun.retry import BUDGETS
 from hpcrun.spec import RunSpec
 
@@ -44,6 +45,8 @@ class Submission:
     """Whether the command came from a command line, where the shell has expanded what was to be expanded."""
     run_dir: str = ""
     """Where the run's folder will be; containers mount it."""
+    upstream: tuple[Upstream, ...] = ()
+    """The runs to wait for."""
 
 
 def compile_plan(
@@ -64,17 +67,24 @@ def compile_plan(
     demanded = topology.Demands(job, worker, _explicit(program, spec, named or {}))
     shape = topology.decide(spec, demanded, limits, asked.cluster, same_pool=pool == worker_pool)
     batches = topology.batches(spec, shape, limits, demanded, asked.cluster)
-    _check_dependency(spec, any(batch.after is not None for batch in batches))
+    _check_dependency(spec, chained=any(batch.after is not None for batch in batches), upstream=bool(asked.upstream))
     start_timeout = spec.start_timeout or START_TIMEOUT
+    wanted = Asked(
+        shape, job, worker, pool, worker_pool, demanded.explicit[0], start_timeout, batches[0].pack,
+        next((place.default_time for places in limits.places for place in places), None),
+    )  # fmt: skip
+    options = components(spec, config, wanted, name, asked.run_id)
+    slowed = admission.admitted(admission.Run(spec, wanted, config.grace, limits.places), options, batches)
     return Plan(
         run_id=asked.run_id,
         name=name,
         created=asked.created,
         cluster=asked.cluster,
         shape=shape.name,
-        reason=topology.reason(spec, shape, limits, batches, asked.cluster),
+        reason="; ".join((topology.reason(spec, shape, limits, batches, asked.cluster), *slowed)),
         shards=spec.shards or 1,
         sharded=spec.shards is not None,
+        indexed=spec.completion_mode == "Indexed",
         max_parallel=spec.max_parallel,
         gang=spec.gang,
         fail_fast=spec.fail_fast,
@@ -83,6 +93,7 @@ def compile_plan(
         start_timeout=start_timeout,
         lost_after=config.lost_after,
         timeout=spec.timeout,
+        warning=None if spec.signal is None else (spec.signal.number, spec.signal.seconds),
         budgets={**BUDGETS, **spec.retries},
         backoff=spec.backoff,
         retry="in_place" if "no-requeue" in spec.sbatch else spec.retry,
@@ -91,26 +102,47 @@ def compile_plan(
         grace=config.grace,
         export=names,
         separate_stderr=spec.stderr == "separate",
+        committed=spec.results == "committed",
         accounting=limits.accounting,
         prologue=prologue,
         node_python=config.node_python,
         devices=limits.devices if demanded.gpus else (),
-        components=components(
-            spec, config, Asked(shape, job, worker, pool, worker_pool, demanded.explicit[0], start_timeout), name,
-            asked.run_id,
-        ),
+        components=options,
         dependency=spec.sbatch.get("dependency"),
+        upstream=asked.upstream,
         batches=batches,
     )  # fmt: skip
 
 
-def _check_dependency(spec: RunSpec, chained: bool) -> None:
+def wheres(spec: RunSpec, config: Config) -> tuple[Where, ...]:
+    """Where the job and the workers, if there are any, are to start, as far as spec and settings say.
+
+    Raises SpecError for a node pool that there is not.
+    """
+    pool = _pool(spec.node_pool, config, "node_pool")
+    found = [placed(spec, pool, own=False)]
+    if spec.worker is not None:
+        own = spec.worker.node_pool
+        found.append(placed(spec, _pool(own, config, "worker.node_pool") if own else pool, own=own is not None))
+    return tuple(Where(one.get("partition") or "", one.get("account") or "", one.get("qos") or "") for one in found)
+
+
+def bare_mounts(spec: RunSpec, named: Mapping[str, Codespec]) -> tuple[str, ...]:
+    """The folders that programs without an image want to find where they are."""
+    programs = [_job_program(spec, named), *([_worker_program(spec, named)] if spec.worker else [])]
+    return tuple(source for program in programs if not program.image for source, _, _ in program.mounts)
+
+
+def _check_dependency(spec: RunSpec, *, chained: bool, upstream: bool) -> None:
     dependency = spec.sbatch.get("dependency")
-    if dependency and "?" in dependency and chained:
+    if dependency and "?" in dependency and (chained or upstream):
+        other = (
+            "runs to wait for" if upstream else "max_parallel on a run of several arrays, which depend on each other"
+        )
         raise SpecError(
-            "found alternatives (?) beside max_parallel on a run of several arrays, which depend on each other; "
-            "wanted dependencies that all must hold (,)", field="sbatch.dependency",
-        )  # fmt: skip
+            f"found alternatives (?) beside {other}; wanted dependencies that all must hold (,)",
+            field="sbatch.dependency",
+        )
 
 
 def _machine(name: str | None, config: Config, field: str) -> Machine:
@@ -264,6 +296,7 @@ def _role(setting: _Setting, program: Codespec, role: str, machine: str | None, 
         endpoints=dict(program.endpoints),
         readiness=_probe(program.readiness) if program.readiness else None,
         restart=program.restart,
+        units=float(cpus or sized.units or sized.cpus),
     )
 
 
@@ -277,8 +310,8 @@ def _command(setting: _Setting, program: Codespec, cwd: str, gpus: int) -> tuple
             command, image=program.image, mounts=program.mounts, cwd=cwd, folders=(cwd, setting.asked.run_dir),
             gpus=gpus > 0, shm=program.resources.shm, containers=setting.config.containers,
         )  # fmt: skip
-    elif program.mounts:
-        raise SpecError("found mounts without an image, wanted both: they are what a container sees", field="mounts")
+    else:
+        check_bare(program.mounts)
     if setting.prologue and setting.asked.cluster == "local":
         # On Slurm the batch script runs the prologue; here there is none.
         return ("bash", "-c", f'_program=("$@")\n{setting.prologue}\nexec "${{_program[@]}}"', "bash", *command)

@@ -62,6 +62,8 @@ class Machine(_Table):
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
     memory: Annotated[int, BeforeValidator(quantity.memory)] | None = None
     gpus: Annotated[int, Field(strict=True, ge=0)] = 0
+    units: Annotated[float, Field(gt=0)] | None = None
+    """Machine units, which compute-seconds are counted in; its CPUs by default."""
 
 
 PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
@@ -142,11 +144,12 @@ def _word_problems(word: str, known: tuple[str, ...]) -> Iterator[str]:
         yield f"found {shown(word)}, wanted option and value in one word, for it is left out where no shm is asked for"
 
 
-# Sylphx's tiers (its documentation, Machine Tiers). Slurm allots whole CPUs, so those below one get one.
+# Sylphx's tiers (its documentation, Machine Tiers). Slurm allots whole CPUs, so those below one get one; they count
+# as what Sylphx counts.
 TIERS = {
-    "nano": Machine(cpus=1, memory=256),
-    "micro": Machine(cpus=1, memory=512),
-    "small": Machine(cpus=1, memory=1024),
+    "nano": Machine(cpus=1, memory=256, units=0.125),
+    "micro": Machine(cpus=1, memory=512, units=0.25),
+    "small": Machine(cpus=1, memory=1024, units=0.5),
     "standard": Machine(cpus=1, memory=2048),
     "large": Machine(cpus=2, memory=4096),
     "xlarge": Machine(cpus=4, memory=8192),
@@ -171,6 +174,8 @@ class Config(_Table):
     """Seconds between SIGTERM and SIGKILL where the runtime itself ends a program."""
     lost_after: Annotated[float, BeforeValidator(quantity.duration)] = 10.0
     """Seconds of silence after which a node of a gang counts as dead."""
+    check_limits: Annotated[bool, Field(strict=True)] = True
+    """Whether submission asks Slurm for the limits that hold for a run, and refuses what they forbid."""
     codespecs: Code = ""
     """Where named codespecs are kept; the folder codespecs in `home` by default. A group may share one."""
     defaults: dict[str, Any] = {}

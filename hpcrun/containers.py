@@ -57,6 +57,26 @@ def wrapped(
     return _apptainer(command, image, there, cwd, gpus, containers)
 
 
+def check_bare(mounts: Sequence[Mount]) -> None:
+    """See that `mounts` hold where there is no container to make them: a folder is there, at its own path, already.
+
+    Raises SpecError.
+    """
+    for source, target, read_only in mounts:
+        if os.path.normpath(source) != os.path.normpath(target):
+            raise SpecError(
+                f"found {source} to be seen as {target} without an image; wanted an image, or {source} on both sides: "
+                "without a container a folder is where it is",
+                field="mounts",
+            )
+        if read_only:
+            raise SpecError(
+                f"found {source} to be read-only without an image; wanted an image, or a folder that its permissions "
+                "guard",
+                field="mounts",
+            )
+
+
 def _check_image(image: str, containers: Containers) -> None:
     if not image or image.startswith("-") or any(ord(char) < 32 or char == "\x7f" for char in image):
         raise SpecError(f"found {shown(image)}, wanted the name or path of a container image", field="image")

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from hpcrun import quantity
 from hpcrun.config import Config, NodePool
 from hpcrun.plan import Role
 from hpcrun.retry import delay
@@ -40,6 +41,10 @@ class Asked:
     sized: bool
     """Whether the job's CPUs were asked for."""
     start_timeout: float
+    pack: int = 1
+    """How many shards an element of the array runs, one after the other."""
+    default_time: float | None = None
+    """Seconds that the cluster gives a job that asks for no time, as far as that is known."""
 
 
 def components(
@@ -58,11 +63,16 @@ def components(
     options.update(_amounts(spec, asked))
     if spec.timeout is not None:
         starting = asked.start_timeout if asked.worker or spec.gang else 0.0
-        options["time"] = str(math.ceil((_longest(spec, spec.timeout + starting + config.grace) + TIME_MARGIN) / 60))
+        attempt = spec.timeout + starting + config.grace
+        options["time"] = str(math.ceil((_longest(spec, attempt, asked.pack) + TIME_MARGIN) / 60))
+    if spec.signal is not None:
+        options["signal"] = spec.signal.sbatch
     if "no-requeue" in spec.sbatch:
         del options["requeue"]
     given = {option: value for option, value in spec.sbatch.items() if option not in ("comment", "dependency")}
     first = {**options, **given}
+    if asked.pack > 1:
+        first |= _times(given, None if "time" in first else asked.default_time, asked.pack)
     if asked.shape.name != "het" or asked.worker is None:
         return (tuple(first.items()),)
     return tuple(first.items()), tuple(_second(spec, asked, asked.worker, first).items())
@@ -71,16 +81,47 @@ def components(
 _BY_PROGRAM: tuple[Cause, ...] = ("failed", "timed_out")
 
 
-def _longest(spec: RunSpec, attempt: float) -> float:
-    """Seconds that a start of the job may take, where one attempt of a shard may take `attempt`."""
-    packed = spec.shards_per_element or 1
-    if spec.retry != "in_place" and "no-requeue" not in spec.sbatch:
-        return attempt * packed
+def _times(given: Options, default: float | None, pack: int) -> Options:
+    """Time limits of an element of `pack` shards, of which each gets the user's own, or else the cluster's default."""
+    found: Options = {}
+    for option in ("time", "time-min"):
+        try:
+            seconds = quantity.time_limit(given.get(option) or "")
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            found[option] = str(math.ceil(seconds * pack / 60))
+    if default is not None and math.isfinite(default):
+        found["time"] = str(math.ceil(default * pack / 60))
+    return found
+
+
+def longest_timeout(spec: RunSpec, asked: Asked, grace: float, limit: float) -> float:
+    """The longest timeout, in seconds, with which a job takes no longer than `limit`; below zero where none is."""
+    starting = asked.start_timeout if asked.worker or spec.gang else 0.0
+    none, one = (_longest(spec, attempt, asked.pack) for attempt in (0.0, 1.0))
+    return math.floor((math.floor(limit / 60) * 60 - TIME_MARGIN - none) / (one - none) - starting - grace)
+
+
+def _longest(spec: RunSpec, attempt: float, packed: int) -> float:
+    """Seconds that a start of the job may take, where one attempt of a shard may take `attempt`.
+
+    Several shards of one element are always tried again in place. Of a back-off, what is left of it when Slurm has
+    started the job again is waited for there.
+    """
     ends: list[Cause | None] = []
     for cause in _BY_PROGRAM:
         ends += [cause] * spec.retries.get(cause, 0)
-    waits = sum(delay(spec.backoff, ends[: count + 1]) for count in range(len(ends)))
-    return packed * (attempt * (1 + len(ends)) + waits)
+    waits = [delay(spec.backoff, ends[: count + 1]) for count in range(len(ends))]
+    if spec.retry != "in_place" and "no-requeue" not in spec.sbatch and packed == 1:
+        return attempt + max(waits, default=0.0)
+    return packed * (attempt * (1 + len(ends)) + sum(waits))
+
+
+def placed(spec: RunSpec, pool: NodePool, *, own: bool) -> Options:
+    """Where a component starts: the user's options win, except over a pool that is the workers' `own`."""
+    of_user = {name: value for name, value in spec.sbatch.items() if name in _FOR_ALL}
+    return {**of_user, **_of_pool(pool)} if own else {**_of_pool(pool), **of_user}
 
 
 def _of_pool(pool: NodePool) -> Options:
@@ -128,9 +169,8 @@ def _second(spec: RunSpec, asked: Asked, worker: Role, first: Options) -> Option
     count = worker.replicas * ((spec.shards or 1) if spec.gang else 1)
     shared = ("job-name", "comment", "requeue", "no-requeue", "time")
     found: Options = {name: first[name] for name in shared if name in first}
-    of_user = {name: value for name, value in spec.sbatch.items() if name in _FOR_ALL}
     own_pool = spec.worker is not None and spec.worker.node_pool is not None
-    found.update({**of_user, **_of_pool(asked.worker_pool)} if own_pool else {**_of_pool(asked.worker_pool), **of_user})
+    found.update(placed(spec, asked.worker_pool, own=own_pool))
     found["ntasks"] = str(count)
     found.update(_process(worker, cpus=True))
     if fixed_ports(worker):

@@ -30,11 +30,12 @@ def shell_safe(name: str) -> str:
 class Who:
     """Which process of a run this is: `replica` of `replicas` of a `role` of `shard` of `shards`.
 
-    `sharded` is False for a run that has no shards.
+    `sharded` is False for a run that has no shards, `indexed` where its shards are interchangeable.
     """
 
     __slots__ = (
-        "attempt", "name", "replica", "replicas", "results", "role", "run_dir", "run_id", "shard", "sharded", "shards",
+        "attempt", "indexed", "name", "replica", "replicas", "results", "role", "run_dir", "run_id", "shard", "sharded",
+        "shards",
     )  # fmt: skip
 
     def __init__(
@@ -51,10 +52,11 @@ class Who:
         role: str = "job",
         replica: int = 0,
         replicas: int = 1,
+        indexed: bool = True,
     ) -> None:
         self.run_id, self.run_dir, self.results, self.name = run_id, run_dir, results, name
         self.shard, self.shards, self.sharded, self.attempt, self.role = shard, shards, sharded, attempt, role
-        self.replica, self.replicas = replica, replicas
+        self.replica, self.replicas, self.indexed = replica, replicas, indexed
 
 
 class Peers:
@@ -70,10 +72,13 @@ def variables(who: Who, allocation: Allocation, *, workspace: str, peers: Peers 
     """Every variable that tells a process who and where it is; `workspace` is the submission's working directory.
 
     A worker learns which it is and whom it serves, in hpcrun's own variables; those of the job's shards in other
-    dialects are not its own. `peers` is given to the shards of a gang.
+    dialects are not its own. Neither are they where shards are interchangeable: a program that finds no index there
+    cannot take a part of the work for all of its own. `peers` is given to the shards of a gang.
     """
     if who.role == "worker":
         return {**_hpcrun(who), "TYGER_RUN_ID": who.run_id}
+    if not who.indexed:
+        return {**_hpcrun(who), **_tyger(who, allocation), **_sflow(who, allocation, workspace)}
     return {
         **_hpcrun(who),
         **_tyger(who, allocation),
@@ -134,7 +139,7 @@ def _shards(who: Who) -> dict[str, str]:
 def _sflow(who: Who, allocation: Allocation, workspace: str) -> dict[str, str]:
     nodes = ",".join(allocation.nodes)
     return {
-        "SFLOW_REPLICA_INDEX": str(who.shard),
+        **({"SFLOW_REPLICA_INDEX": str(who.shard)} if who.indexed else {}),
         "SFLOW_WORKSPACE_DIR": workspace,
         "SFLOW_OUTPUT_DIR": who.run_dir,
         "SFLOW_WORKFLOW_OUTPUT_DIR": who.results,

@@ -60,7 +60,7 @@ def read(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, "rb") as file:
             text = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
     found = []
     for line in text.split(b"\n"):
@@ -68,9 +68,48 @@ def read(path: str) -> list[dict[str, Any]]:
             event = loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict) and event.get("format") == FORMAT:
+        if isinstance(event, dict) and event.get("format") == FORMAT and _is_sound(event):
             found.append(event)
     return found
+
+
+_NEEDED = {
+    "start": ("at",),
+    "ready": ("node",),
+    "waiting": ("text",),
+    "end": ("at", "exit_code", "signal", "cause"),
+    "given_up": ("text",),
+    "sending": ("at", "host", "pid", "began"),
+    "intent": ("batch",),
+    "submitted": ("batch", "job"),
+    "refused": ("batch", "reason"),
+}
+"""What an event is nothing without."""
+_TIMES = ("at", "due")
+_COUNTS = ("shard", "attempt", "exit_code", "signal", "round", "restarts", "said", "batch", "pid", "began")
+_TEXTS = ("node", "job", "text", "detail", "reason", "host")
+_CAUSES = ("cause", "gang")
+
+
+def _is_sound(event: Mapping[str, Any]) -> bool:
+    """Whether an event has all that it needs, of the right kind. One that was garbled is as good as not there."""
+    name = event.get("event")
+    if not isinstance(name, str) or any(field not in event for field in _NEEDED.get(name, ())):
+        return False
+    return (
+        all(_is_time(event[field]) for field in _TIMES if field in event)
+        and all(_is_count(event[field]) for field in _COUNTS if field in event)
+        and all(isinstance(event[field], str) for field in _TEXTS if field in event)
+        and all(event[field] in (None, True) or isinstance(event[field], str) for field in _CAUSES if field in event)
+    )
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < 1e12  # of which NaN is neither
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and abs(value) < 1 << 53
 
 
 def attempts(run: RunDir) -> Iterator[tuple[int, int, bool]]:
@@ -110,10 +149,22 @@ def stop(run: RunDir, by: str, text: str = "") -> bool:
 
 def stopped(run: RunDir) -> tuple[str, str] | None:
     """Who has said that nothing more of `run` may start, and what they said; None where nobody has."""
+    return _stopped(run.cancelled)
+
+
+def stopped_before(run: RunDir) -> tuple[str, str] | None:
+    """The same of the last such word that was taken back, when shards were tried again by hand."""
+    folder, name = os.path.split(run.cancelled)
+    rounds = [entry.name.rpartition(".")[2] for entry in _entries(folder) if entry.name.startswith(f"{name}.")]
+    last = max((int(number) for number in rounds if number.isdecimal()), default=None)
+    return None if last is None else _stopped(f"{run.cancelled}.{last}")
+
+
+def _stopped(path: str) -> tuple[str, str] | None:
     from json import loads
 
     try:
-        with open(run.cancelled, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             said = loads(file.read() or "{}")
         return str(said.get("by", "user")), str(said.get("text", ""))
     except FileNotFoundError:

@@ -177,6 +177,7 @@ _WANTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "float_type": "a number",
+    "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge} or more",
     "less_than_equal": "{le} or less",
     "literal_error": "{expected}",

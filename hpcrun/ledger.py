@@ -62,14 +62,17 @@ def _end(own: Sequence[Event], other: Sequence[Event]) -> Event | None:
 
 
 def read(run: RunDir, shard: int) -> list[Entry]:
-    """Every attempt of `shard` so far, in order."""
+    """Every attempt of `shard` so far, in order; of those of its gang that it never came to there are empty ones."""
     found: list[Entry] = []
+    begun = 0
     while True:
-        number = len(found)
-        own, other = events.read(run.record(shard, number)), events.read(run.silence(shard, number))
-        if not own and not other and not events.exists(run.record(shard, number)):
-            return found
-        found.append(Entry(number, own, other))
+        record, other = run.record(shard, len(found)), run.silence(shard, len(found))
+        entry = Entry(len(found), events.read(record), events.read(other))
+        there = entry.start is not None or entry.end is not None or events.exists(record)
+        if not there and not events.exists(run.records(len(found) + 1)):
+            return found[:begun]
+        found.append(entry)
+        begun = len(found) if there else begun
 
 
 def history(entries: Sequence[Entry], in_round: int) -> list[Cause | None]:

@@ -13,13 +13,18 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.cluster import AccountingRow, Charge, Limits, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
+from hpcrun.indexes import fold_indexes
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hpcrun.quotas import Where
+
 _ENOUGH_FOR_ANY_RUN = 1_000_000_000
-_SAID = {"w": "PENDING", "r": "RUNNING"}
+_SAID = {"w": ("PENDING", ""), "d": ("PENDING", "Dependency"), "r": ("RUNNING", "")}
 
 
 class Local:
@@ -31,7 +36,7 @@ class Local:
         # The Python that runs this is at hand, and is no wrapper (of pyenv, say) that changes the environment.
         self._environ, self._python = dict(environ), sys.executable if python == "python3" else python
 
-    def limits(self) -> Limits:
+    def limits(self, where: Sequence[Where] = (), *, places: bool = True) -> Limits:
         """This machine's CPUs, memory and GPUs, as far as this process may use them."""
         return Limits(
             max_array=_ENOUGH_FOR_ANY_RUN,
@@ -41,9 +46,18 @@ class Local:
             devices=_devices(self._environ),
         )
 
-    def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
+    def submit(
+        self,
+        run: RunDir,
+        batch: Batch,
+        dependency: str | None,
+        in_round: int = 0,
+        tasks: Sequence[int] | None = None,
+    ) -> str:
         """Start the run's supervisor, detached, and wait until it is in charge."""
         argv = [self._python, "-I", "-S", run.start, "local"]
+        if tasks is not None:
+            argv += [str(in_round), fold_indexes(tasks)]
         with open(run.local_messages, "ab") as messages:
             try:
                 supervisor = subprocess.Popen(
@@ -70,6 +84,10 @@ class Local:
             )
         return f"local-{pid}"
 
+    def submit_script(self, path: str, dependency: str | None) -> str:
+        """Nothing but runs is submitted here."""
+        raise SubmissionRefused("there are only runs on this machine", (path,))
+
     def queue(self, run: RunDir) -> list[QueueRow]:
         """What of `run` waits and runs; nothing once its supervisor is gone."""
         holder = _holder(run)
@@ -82,11 +100,27 @@ class Local:
             states = file.read()
         job = f"local-{pid}"
         rows = [(letter, tuple(i for i, state in enumerate(states) if state == letter)) for letter in _SAID]
-        nodes = {"r": node}
-        return [QueueRow(job, tasks, _SAID[letter], nodes=nodes.get(letter, "")) for letter, tasks in rows if tasks]
+        return [
+            QueueRow(job, tasks, state, reason, node if letter == "r" else "")
+            for letter, tasks in rows
+            if tasks
+            for state, reason in [_SAID[letter]]
+        ]
+
+    def look_at(self, jobs: Sequence[str]) -> list[QueueRow]:
+        """Nothing here waits to be started again by somebody else."""
+        return []
 
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
         """There is none."""
+        raise AccountingDisabled("this machine keeps no accounting")
+
+    def history(self, run: RunDir, since: float) -> list[AccountingRow]:
+        """There is none."""
+        raise AccountingDisabled("this machine keeps no accounting")
+
+    def charges(self, jobs: Sequence[str], since: float) -> list[Charge]:
+        """Nobody counts."""
         raise AccountingDisabled("this machine keeps no accounting")
 
     def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:
@@ -101,6 +135,14 @@ class Local:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:  # the run has just ended
             pass
+
+    def start_now(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Nothing waits here: the run's supervisor starts attempts itself."""
+        return {}
+
+    def requeue(self, job: str) -> str:
+        """What has ended here is not started again."""
+        return "the local cluster does not start ended jobs again"
 
 
 def _holder(run: RunDir) -> tuple[int, str] | None:

@@ -74,6 +74,8 @@ class Role:
     readiness: Probe | None
     restart: str
     """``never`` or ``always``."""
+    units: float
+    """Machine units of one process, which compute-seconds are counted in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +113,18 @@ class Batch:
 
 
 @dataclasses.dataclass(frozen=True)
+class Upstream:
+    """A run that this one starts after: which, where its folder is, and what of it is waited for."""
+
+    run_id: str
+    path: str
+    kind: str
+    """One of `upstream.KINDS`."""
+    round: int
+    """The round of its retries by hand whose end counts."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """A run as it will be carried out."""
 
@@ -129,6 +143,8 @@ class Plan:
     shards: int
     sharded: bool
     """False where the user asked for no shards at all: then the shard variables of Velda's dialect are unset."""
+    indexed: bool
+    """False where shards take their work from a queue: then they learn of no index but in hpcrun's own variables."""
     max_parallel: int | None
     gang: bool
     """Whether all shards start together or none does."""
@@ -142,6 +158,8 @@ class Plan:
     """Seconds of silence after which a node of a gang counts as dead."""
     timeout: float | None
     """Seconds that one attempt of a shard may take."""
+    warning: tuple[int, int] | None
+    """The signal that warns a program, and how many seconds before its end."""
     budgets: dict[str, int]
     """How often a shard may be tried again, by cause (`retry.BUDGETS` has the names)."""
     backoff: float
@@ -157,6 +175,8 @@ class Plan:
     export: tuple[str, ...] | None
     """Names of the submission's variables that a program sees, besides the cluster's own; None for all."""
     separate_stderr: bool
+    committed: bool
+    """Whether each attempt has a folder of its own for results, which becomes the shard's when it succeeds."""
     accounting: bool
     """Whether the cluster keeps accounting, so that sacct can be asked."""
     prologue: str
@@ -168,6 +188,8 @@ class Plan:
     dashes; None for those that take no value."""
     dependency: str | None
     """The user's own ``--dependency``, which every batch gets."""
+    upstream: tuple[Upstream, ...]
+    """The runs whose ends this one waits for; those that had ended as wanted when it was submitted are left out."""
     batches: tuple[Batch, ...]
     format: int = FORMAT
 
@@ -183,16 +205,18 @@ def from_json(value: dict[str, Any]) -> Plan:
     """
     if value.get("format") != FORMAT:
         raise ValueError(f"found plan format {value.get('format')!r}, this hpcrun reads format {FORMAT}")
-    export = value["export"]
+    export, warning = value["export"], value["warning"]
     return Plan(
         **{
             **value,
             "job": _role(value["job"]),
             "worker": _role(value["worker"]) if value["worker"] else None,
+            "upstream": tuple(Upstream(**one) for one in value["upstream"]),
             "batches": tuple(Batch(**batch) for batch in value["batches"]),
             "components": tuple(tuple((name, setting) for name, setting in options) for options in value["components"]),
             "devices": tuple(value["devices"]),
             "export": None if export is None else tuple(export),
+            "warning": None if warning is None else tuple(warning),
         }
     )
 

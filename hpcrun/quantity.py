@@ -12,6 +12,7 @@ _DURATION = re.compile(
 )
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")
+_LIMIT = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
 def memory(text: str | int | float) -> int:
@@ -53,6 +54,33 @@ def duration(text: str | int | float) -> float:
 def seconds(text: str | int | float) -> float:
     """As `duration`, and 0 is allowed."""
     return 0.0 if str(text).strip() in ("0", "0.0", "0s") else duration(text)
+
+
+def time_limit(text: str) -> float:
+    """Seconds in what sbatch's ``--time`` takes and scontrol prints; infinite where there is no limit.
+
+    ``90`` and ``90:30`` are minutes, ``1:30:00`` hours, ``2-12``, ``2-12:30`` and ``2-12:30:00`` days (man sbatch).
+    Raises ValueError for anything else.
+    """
+    written = text.strip().upper()
+    if written in ("UNLIMITED", "INFINITE", "-1"):
+        return math.inf
+    match = _LIMIT.fullmatch(written)
+    if not match:
+        raise ValueError(f"found {text!r}, wanted a time limit such as 90, 1:30:00 or 2-12:30:00")
+    days, *rest = match.groups()
+    parts = [int(part) for part in rest if part is not None]
+    units = (3600, 60, 1) if days or len(parts) == 3 else (60, 1)
+    return float(int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False)))
+
+
+def spell(seconds: float) -> str:
+    """A duration as `duration` reads it: ``1d2h``, ``28m50s``."""
+    rest, parts = math.floor(seconds), []
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, _SECONDS[unit])
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
 
 
 _KUBERNETES = re.compile(r"(\d+(?:\.\d+)?)([eE]\d+|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")

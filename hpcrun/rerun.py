@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from hpcrun import events, script
+from hpcrun import events, script, sender
 from hpcrun.config import Config
 from hpcrun.errors import UsageError
 from hpcrun.indexes import fold_indexes, parse_indexes
@@ -28,8 +28,10 @@ def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ..
     _check_time(run.plan, status)
     _check_stopped(run, status)
     tasks = {batch.index: _tasks(batch, chosen) for batch in run.plan.batches}
+    _check_elements(status, run.plan, tasks)
     batches = [batch for batch in run.plan.batches if tasks[batch.index]]
     in_round = _next_round(run)
+    write_script(run.dir.round(in_round), fold_indexes(chosen))
     for shard in chosen:
         _forget(os.path.join(run.dir.failed, str(shard)))
     if os.path.exists(run.dir.cancelled):
@@ -92,11 +94,26 @@ def _tasks(batch: Batch, chosen: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({batch.task_of(shard) if batch.array else 0 for shard in mine}))
 
 
+def _check_elements(status: RunStatus, plan: Plan, tasks: Mapping[int, Sequence[int]]) -> None:
+    """Raises UsageError where an element that has chosen shards still goes on with others."""
+    for batch in plan.batches if not plan.gang else ():
+        for shard in (shard for task in tasks[batch.index] for shard in batch.shards_of(task)):
+            state = status.shards[shard].state
+            if state not in TERMINAL:
+                raise UsageError(
+                    f"shard {shard} of run {plan.run_id}, in the same element of the array, is {state}; wait for its "
+                    f"end (hpcrun wait {plan.run_id})"
+                )
+
+
 def _next_round(run: Run) -> int:
-    """The number of a round that nobody else has begun."""
+    """The number of a round that nobody else has begun.
+
+    One that somebody had begun who was killed before anything of it was submitted is passed over.
+    """
     number = run.round() + 1
-    if not events.claim(os.path.join(run.dir.path, "claims", f"round.{number}"), f"{os.getpid()}"):
-        raise UsageError(f"another retry of run {run.id} has just begun; `hpcrun status {run.id}` shows what it does")
+    while not sender.claim(run.dir, os.path.join(run.dir.path, "claims", f"round.{number}")):
+        number += 1
     return number
 
 

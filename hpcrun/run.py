@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hpcrun import events, ledger, plan
-from hpcrun.cluster import Cluster
+from hpcrun.cluster import Charge, Cluster, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, RunFolderError, RunNotFound, UsageError
+from hpcrun.inquiry import Inquiry
 from hpcrun.ledger import Entry
 from hpcrun.rundir import RunDir
 from hpcrun.status import (
@@ -17,24 +18,15 @@ from hpcrun.status import (
     RunStatus,
     Said,
     Seen,
-    Sent,
     ShardStatus,
     Submitted,
     attempt,
     by_shard,
     fold,
     settled,
-    submitted,
     unexplained,
     with_newer_attempts,
 )
-
-_RECORDS_EVERY = 0.25
-"""Seconds between two looks into the run folder while waiting, at least."""
-_SHARE = 5
-"""A look may take this part of the time, one in six: the folder of a run of 100,000 shards is slow to read."""
-_QUEUE_FIRST, _QUEUE_LAST = 2.0, 30.0
-"""Seconds between two questions to the cluster while waiting, at first and in the end."""
 
 
 def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "python3") -> Cluster:
@@ -89,6 +81,15 @@ class Run:
         """The run's id, for life."""
         return self.plan.run_id
 
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that carries it out."""
+        return self._cluster
+
+    def round(self) -> int:
+        """How often shards of it have been tried again by hand."""
+        return max((one.round for one in self._submitted().sent), default=0)
+
     def status(self) -> RunStatus:
         """How the run is now.
 
@@ -101,21 +102,26 @@ class Run:
         """Everything there is to know now. The queue is asked before the records are read, so they are the newer."""
         if not os.path.exists(self.dir.plan):
             raise RunFolderError(self.dir.path, "the run folder is gone, and with it all that is known of the run")
-        sent = self._submitted()
+        inquiry = Inquiry(self.dir, self.plan)
+        sent = inquiry.written()
         notes: list[str] = []
         queue, records = None, self._records()
         if not settled(self.plan, records, sent):
-            queue, records = self._queue(sent, notes), self._records()
+            began = time.time()
+            rows = self._rows(notes)
+            sent = inquiry.answered(rows, began, time.time() - began)
+            queue, records = None if rows is None else by_shard(self.plan, sent, rows), self._records()
         seen = Seen(
             records=records,
             submitted=sent,
             queue=queue,
             accounting=None,
             stopped=events.stopped(self.dir),
+            stopped_before=events.stopped_before(self.dir),
             asked=time.time(),
         )
-        if queue is not None and unexplained(self.plan, seen):
-            seen = self._with_history(seen, notes)
+        if queue is not None and (unexplained(self.plan, seen) or inquiry.needs_history(sent)):
+            seen = self._with_history(seen, inquiry, notes)
         return dataclasses.replace(seen, notes=tuple(notes))
 
     def _glance(self, seen: Seen) -> Seen:
@@ -127,6 +133,17 @@ class Run:
     def shards(self) -> tuple[ShardStatus, ...]:
         """How each shard is now, in order."""
         return self.status().shards
+
+    def attempts(self) -> Mapping[int, tuple[Attempt, ...]]:
+        """Every attempt that has left a record, by shard, in order."""
+        return self._records()
+
+    def charges(self) -> list[Charge]:
+        """What accounting has of every start of the run's jobs.
+
+        Raises AccountingDisabled where nobody counts, and ClusterUnavailable.
+        """
+        return self._cluster.charges(self._submitted().jobs, self.plan.created)
 
     def wait(self, timeout: float | None = None, seen: Callable[[RunStatus], None] | None = None) -> RunStatus:
         """Wait until the run has ended; its last status.
@@ -144,24 +161,10 @@ class Run:
         raise AssertionError("a run is followed until it has ended")
 
     def follow(self) -> Iterator[RunStatus]:
-        """Statuses until the run has ended. The run folder is read often, the cluster asked rarely."""
-        pause = _QUEUE_FIRST
-        while True:
-            seen = self._look()
-            status = fold(self.plan, seen)
-            yield status
-            if status.done:
-                return
-            ask_again = time.monotonic() + pause
-            while time.monotonic() < ask_again and not settled(self.plan, seen.records, seen.submitted):
-                began = time.monotonic()
-                seen = self._glance(seen)
-                status = fold(self.plan, seen)
-                if status.done:  # only a full look can tell: Slurm may bring an ended attempt back
-                    break
-                yield status
-                time.sleep(max(_RECORDS_EVERY, _SHARE * (time.monotonic() - began)))
-            pause = min(_QUEUE_LAST, pause * 1.5)
+        """Statuses until the run has ended, on the way to which whoever follows speeds it up (`hpcrun.follow`)."""
+        from hpcrun.follow import Follower, Sight  # what a node that asks for a status need not have
+
+        return Follower(self.plan, self.dir, self._cluster, Sight(self._look, self._glance)).statuses()
 
     def cancel(self) -> RunStatus:
         """Let nothing more of the run start, and end what runs; its status right after.
@@ -169,12 +172,13 @@ class Run:
         A run that has ended stays as it is. Raises ClusterUnavailable when the cluster cannot be told: then the
         shards that have not started yet still will not run, and the call may be repeated.
         """
-        status = self.status()
+        seen = self._look()
+        status = fold(self.plan, seen)
         if status.done and not self._submitted().unconfirmed:
             return status
         events.stop(self.dir, "user")
         # The last batch first: ending one that another waits for would start the other.
-        self._cluster.cancel(self.dir, tuple(reversed(status.jobs)))
+        self._cluster.cancel(self.dir, tuple(reversed((*seen.submitted.jobs, *seen.submitted.doubles))))
         return self.status()
 
     def log_paths(
@@ -244,23 +248,15 @@ class Run:
         return frozenset(found)
 
     def _submitted(self) -> Submitted:
-        """What the submission's record says. A batch whose reply was lost is the job's that has claimed it."""
-        sent = submitted(events.read(self.dir.submission))
-        return dataclasses.replace(sent, sent=tuple(map(self._claimed, sent.sent)))
-
-    def _claimed(self, sent: Sent) -> Sent:
-        if not sent.unconfirmed:
-            return sent
-        try:
-            with open(self.dir.claim(sent.batch, sent.round), encoding="ascii") as file:
-                return dataclasses.replace(sent, job=file.read())
-        except FileNotFoundError:
-            return sent
+        """What the run folder alone tells of the submission."""
+        return Inquiry(self.dir, self.plan).written()
 
     def _records(self) -> Mapping[int, tuple[Attempt, ...]]:
         """The attempts of each shard that has any. Those of shards that are through are read once by this handle."""
         found: dict[int, dict[int, bool]] = {}
         for shard, number, told_by_another in events.attempts(self.dir):
+            if shard >= self.plan.shards:  # nobody of this run has written that
+                continue
             numbers = found.setdefault(shard, {})
             numbers[number] = numbers.get(number, False) or told_by_another
         records = dict(self._ended)
@@ -285,15 +281,14 @@ class Run:
             found += [one] if one is not None else []
         return tuple(found)
 
-    def _queue(self, sent: Submitted, notes: list[str]) -> Mapping[int, Said] | None:
+    def _rows(self, notes: list[str]) -> Sequence[QueueRow] | None:
         try:
-            rows = self._cluster.queue(self.dir)
+            return self._cluster.queue(self.dir)
         except ClusterUnavailable as error:
             notes.append(f"the queue could not be asked: {error}")
             return None
-        return by_shard(self.plan, sent, rows)
 
-    def _with_history(self, seen: Seen, notes: list[str]) -> Seen:
+    def _with_history(self, seen: Seen, inquiry: Inquiry, notes: list[str]) -> Seen:
         """`seen` with what accounting has of jobs that the queue has forgotten.
 
         Where that cannot be asked, the state of what is missing from the queue is unknown; it is not lost for that.
@@ -301,7 +296,11 @@ class Run:
         if not self.plan.accounting:
             return dataclasses.replace(seen, never_launched=self._never_launched(seen.submitted))
         try:
-            rows = self._cluster.accounting(seen.submitted.jobs)
+            if inquiry.needs_history(seen.submitted):
+                rows = self._cluster.history(self.dir, self.plan.created)
+                seen = dataclasses.replace(seen, submitted=inquiry.remembered(rows))
+            else:
+                rows = self._cluster.accounting(seen.submitted.jobs)
         except AccountingDisabled:
             return seen
         except ClusterUnavailable as error:
@@ -339,6 +338,14 @@ def _is_run(path: str) -> bool:
     return os.path.exists(RunDir(path).plan)
 
 
+def _written(path: str) -> int:
+    """When the plan of a run was written, which is done once: plans themselves may be those of other versions."""
+    try:
+        return os.stat(RunDir(path).plan).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def find(asked: str, home: str) -> str:
     """The folder of the run called `asked`: an id, a unique prefix, or ``last``.
 
@@ -351,7 +358,7 @@ def find(asked: str, home: str) -> str:
     if asked == "last":
         if not paths:
             raise RunNotFound(asked, home)
-        return max(paths, key=lambda path: plan.read(RunDir(path).plan).created)
+        return max(paths, key=_written)
     fitting = [path for path in paths if asked and os.path.basename(path).startswith(asked)]
     if len(fitting) != 1:
         raise RunNotFound(asked, home, tuple(map(os.path.basename, fitting)))

@@ -8,8 +8,11 @@ it has exactly one writing process, because appends from several nodes are not a
     start.py, node.pyz      the runtime that the nodes run                               (submission)
     scripts/K.sh            what was given to sbatch for batch K, K.R.sh in round R of
                             its retries by hand                                          (submission)
-    submission.jsonl        intents and job ids                                          (submission)
-    claims/K, claims/K.R    the id of the one job that may run batch K (in round R)      (first shard of the batch)
+    submission.jsonl        who submits, intents and job ids                             (submission, then retries)
+    claims/K, claims/K.R    the id of the one job that may run batch K (in round R),
+                            or `nobody`: a retry has given its shards to another         (the job's first, or a retry)
+    claims/round.R          the process that began round R of the retries by hand        (retry)
+    claims/round.R.shards   which shards round R of the retries by hand has              (retry)
     records/A/BBB/S.jsonl   when attempt A of shard S started and ended                  (the shard's supervisor)
     records/A/BBB/S.silent  its end, where its supervisor could not write it             (the first to see it)
     logs/A/BBB/S.log        its output, both streams (S.out and S.err when kept apart)   (the program)
@@ -19,12 +22,13 @@ it has exactly one writing process, because appends from several nodes are not a
     workers/S.A.json        nodes and endpoints of an attempt's workers, for its job     (the shard's supervisor)
     slurm/J_T.out           what Slurm itself wrote for the element; removed when empty  (slurmstepd)
     results/                for the program, as HPCRUN_RESULTS_DIR                       (the program)
+    results/BBB/S/          or, where results are committed, those of shard S            (its first attempt to succeed)
+    results/.attempts/A/BBB/S/   and those of an attempt that runs or has failed         (the program)
     failed/S                there where shard S has failed for good, and that is counted (the shard's supervisor)
-    scripts/finish.sh       the finaliser, finish.R.sh for the end of round R: there where
-                            runs wait for this one                                       (submission of the first of them)
-    claims/finish           the id of the one job that is the finaliser, finish.R too    (who knows it first)
-    outcome.json            how the run ended, as those that wait for it are told;
-                            outcome.R.json too                                           (the finaliser)
+    scripts/finish.sh       what tells how the run has ended, finish.R.sh with round R;
+                            there where runs wait for this one                           (the first one's submission)
+    outcome.json            how it has ended, as those that wait are told, and with
+                            round R outcome.R.json                                       (the finaliser)
     dependants/RUN          the folder of a run that waits for this one                  (its submission)
     claims/upstream         there once the runs before it have let this run start        (its first shard)
     cancelled               the word that nothing more may start, whose, and why         (the first to say it)
@@ -73,13 +77,13 @@ class RunDir:
         """The sbatch script of the finaliser, which tells how the run has ended, of one round."""
         return os.path.join(self.path, "scripts", f"{_round_of('finish', in_round)}.sh")
 
-    def finish_claim(self, in_round: int) -> str:
-        """The file that holds the id of the one job that is the finaliser of this round."""
-        return os.path.join(self.path, "claims", _round_of("finish", in_round))
-
     def outcome(self, in_round: int) -> str:
         """How the run had ended with this round, as the runs that wait for it are told."""
         return os.path.join(self.path, f"{_round_of('outcome', in_round)}.json")
+
+    def round(self, in_round: int) -> str:
+        """The file that holds the shards of a round of retries by hand, as an index set."""
+        return os.path.join(self.path, "claims", f"round.{in_round}.shards")
 
     def records(self, attempt: int) -> str:
         """The folder of all records of one attempt number."""
@@ -99,6 +103,14 @@ class RunDir:
         if role == "job":
             return f"{base}.{stream}"
         return os.path.join(f"{base}.{role}", _folder(replica), f"{replica}.{stream}")
+
+    def committed(self, shard: int) -> str:
+        """The results of a shard, where each has a folder of its own; it is there once the shard has succeeded."""
+        return os.path.join(self.results, _folder(shard), str(shard))
+
+    def uncommitted(self, shard: int, attempt: int) -> str:
+        """What an attempt leaves for as long as it is not known to be the shard's success."""
+        return os.path.join(self.results, ".attempts", str(attempt), _folder(shard), str(shard))
 
     def rendezvous(self, shard: int, attempt: int) -> str:
         """Where the processes of a gang's attempt find their supervisor; `shard` is the first of the gang."""

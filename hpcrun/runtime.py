@@ -25,7 +25,11 @@ NODE_MODULES = (
     "__init__", "errors", "jsonline", "rundir", "events", "hostlist", "allocation", "environ", "retry", "ledger",
     "indexes", "node/__init__", "node/entry", "node/program", "node/shard", "node/batch", "node/local",
     "node/wire", "node/hub", "node/gang", "node/steps", "node/ports", "node/probe", "node/agent", "node/together",
-    "node/requeue", "node/meeting", "node/memory", "node/stopping", "node/readiness",
+    "node/requeue", "node/meeting", "node/memory", "node/stopping", "node/readiness", "node/waiting", "node/finish",
+    "node/notice", "node/results", "results",
+    # How runs stand that others wait for: only the two above load these.
+    "upstream", "states", "plan", "cluster", "status", "slurm", "local", "run", "follow",
+    "hasten", "revive", "sender", "reconcile", "inquiry",
 )  # fmt: skip
 """Everything that a node may import, by path below the package."""
 

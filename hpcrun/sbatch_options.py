@@ -144,5 +144,6 @@ SPEC_FIELDS = {
     "mem": "memory",
     "nodes": "nodes",
     "ntasks": "tasks",
+    "signal": "signal",
 }
 """Options that are fields of the spec under another name."""

@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pwd
 import re
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 
-from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.cluster import AccountingRow, Charge, Limits, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
 from hpcrun.indexes import parse_indexes
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hpcrun.quotas import Where
 
 DEADLINE = 60.0
 """Seconds that one command may take. slurmctld itself gives up after MessageTimeout, 10 s by default."""
 
 _SCRUBBED = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_")
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+_SOON = 10.0
+"""Seconds after which a submission goes on without an answer that it can do without."""
 _SUBMITTED = re.compile(r"^(\d+)(?:;[^\n]*)?$", re.MULTILINE)
+_CLOCKS_DIFFER = 3600.0
+"""Seconds by which the clock of slurmctld's machine may be behind this one's."""
 _SACCT_CHUNK = 20_000
 """Job ids in one sacct call: one argument holds 128 KiB."""
+_LOOKED_AT = 1000
+"""Jobs that one squeue is asked for by name."""
+_UPDATE_CHUNK = 1000
+"""Jobs in one call of scontrol, which takes 2 ms for each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,27 +109,69 @@ class Slurm:
             raise ClusterUnavailable(f"`{argv[0]}` failed: {reason}{hint}")
         return done.out
 
-    def limits(self) -> Limits:
-        """MaxArraySize (or a lower max_array_tasks), and whether there is a slurmdbd."""
+    def limits(self, where: Sequence[Where] = (), *, places: bool = True) -> Limits:
+        """MaxArraySize (or a lower max_array_tasks), whether there is a slurmdbd, and what bounds jobs at each place.
+
+        Two questions to slurmctld; where limits of associations and QOS hold, three more at the same time. What is
+        not answered in time bounds nothing: Slurm itself has the last word.
+        """
+        from hpcrun import slurm_limits  # what nobody asks for once a run is submitted
+
         found = dict(_settings(self._answer("scontrol", "show", "config")))
+        partitions = self._soon("scontrol", "--all", "--oneliner", "show", "partition") if where else ""
+        said = slurm_limits.Said(found, partitions)
+        if places and where and slurm_limits.enforced(found) & {"limits", "qos", "associations"}:
+            said = slurm_limits.Said(found, partitions, *self._accounts(found.get("ClusterName", "")))
         largest = int(found.get("MaxArraySize", "1001"))
         lower = re.search(r"max_array_tasks=(\d+)", found.get("SchedulerParameters", ""))
         return Limits(
             max_array=min(largest, int(lower[1])) if lower else largest,
             accounting="slurmdbd" in found.get("AccountingStorageType", ""),
             version=found.get("SLURM_VERSION", ""),
-            nodes=self._nodes(),
+            nodes=slurm_limits.nodes(where, said) if len(where) > 1 else None,
+            places=tuple(slurm_limits.places(one, os.getuid(), said) for one in where) if places else (),
         )
 
-    def _nodes(self) -> int | None:
-        """How many nodes there are: two components of a heterogeneous job never share one."""
-        counts = self._answer("sinfo", "--noheader", "--format=%D").split()
-        return sum(map(int, counts)) if counts and all(map(str.isdecimal, counts)) else None
+    def _accounts(self, cluster: str) -> tuple[str, str, str]:
+        """What slurmctld and slurmdbd say of this user's associations and of QOS, in the order of `Said`."""
+        from concurrent.futures import ThreadPoolExecutor
 
-    def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
-        """Submit the script of `batch` by its path in the run folder; the id of the job."""
+        from hpcrun import slurm_limits
+
+        user = _user_name()
+        columns = f"format={','.join(slurm_limits.USERS)}", f"format={','.join(slurm_limits.QOS)}"
+        asked = (
+            ("scontrol", "show", "assoc_mgr", "flags=users,assoc,qos", f"users={user}"),
+            ("sacctmgr", "-nP", "show", "user", user, "withassoc", f"cluster={cluster}", columns[0]),
+            ("sacctmgr", "-nP", "show", "qos", columns[1]),
+        )
+        with ThreadPoolExecutor(len(asked)) as pool:
+            manager, users, qos = pool.map(lambda argv: self._soon(*argv), asked)
+        return manager, users, qos
+
+    def _soon(self, *argv: str) -> str:
+        """What a command prints; nothing where it fails or takes long."""
+        try:
+            done = self._run(argv, self._environ, _SOON)
+        except ClusterUnavailable:
+            return ""
+        return "" if done.code else done.out
+
+    def submit(
+        self,
+        run: RunDir,
+        batch: Batch,
+        dependency: str | None,
+        in_round: int = 0,
+        tasks: Sequence[int] | None = None,
+    ) -> str:
+        """Submit the script of `batch` by its path in the run folder, which names its elements; the id of the job."""
+        return self.submit_script(run.script(batch.index, in_round), dependency)
+
+    def submit_script(self, path: str, dependency: str | None) -> str:
+        """Submit the script at `path`; the id of the job."""
         options = [f"--dependency={dependency}"] if dependency else []
-        command = ("sbatch", "--parsable", *options, run.script(batch.index))
+        command = ("sbatch", "--parsable", *options, path)
         done = self._ask(*command)
         said = _SUBMITTED.search(done.out)
         if done.code == 0 and said:
@@ -130,8 +186,24 @@ class Slurm:
 
         In all states: slurmctld sends every job anyway, squeue leaves out the ended ones, and accounting lags behind.
         """
-        out = self._answer("squeue", "--noheader", f"--user={os.getuid()}", "--states=all", "--format=%F|%K|%T|%N|%r")
-        return [_queue_row(line) for line in out.splitlines() if line.count("|") >= 4]
+        out = self._answer(
+            "squeue", "--noheader", f"--user={_owner(run)}", "--states=all", "--format=%i|%T|%N|%r|%k|%o"
+        )
+        return [row for line in out.splitlines() for row in _queue_row(line)]
+
+    def look_at(self, jobs: Sequence[str]) -> list[QueueRow]:
+        """One squeue, without its folding.
+
+        Folded, an element that was requeued is shown to wait with the rest of its array while it still completes.
+        """
+        chosen = f"--jobs={','.join(jobs)}" if len(jobs) <= _LOOKED_AT else f"--user={os.getuid()}"
+        words = ("squeue", "--noheader", "--array", "--states=all", chosen, "--format=%i|%T,%S|%N|%r|%k|%o")
+        done = self._ask(*words)
+        if done.code and "Invalid job id" in done.err:  # only where there is but one
+            return []
+        if done.code:
+            raise ClusterUnavailable(f"`squeue` failed: {_last_line(done)}")
+        return [row for line in done.out.splitlines() for row in _queue_row(line)]
 
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
         """One sacct for up to 20,000 ids."""
@@ -142,13 +214,36 @@ class Slurm:
         return rows
 
     def _sacct(self, ids: str) -> list[AccountingRow]:
-        fields = "--format=JobID,State,ExitCode,NodeList"
-        done = self._ask("sacct", "--noheader", "--parsable2", "--allocations", "--array", f"--jobs={ids}", fields)
+        return self._accounted("--array", f"--jobs={ids}", "--format=JobID,State,ExitCode,NodeList")
+
+    def history(self, run: RunDir, since: float) -> list[AccountingRow]:
+        """One sacct by owner, with the command that submitted each job."""
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - _CLOCKS_DIFFER))
+        fields = "--format=JobID,State,ExitCode,NodeList,SubmitLine"
+        return self._accounted("--array", f"--user={_owner(run)}", f"--starttime={start}", fields)
+
+    def charges(self, jobs: Sequence[str], since: float) -> list[Charge]:
+        """One sacct for up to 20,000 ids, with a row for each start of what was requeued."""
+        found: list[Charge] = []
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - _CLOCKS_DIFFER))  # ids may come again
+        for first in range(0, len(jobs), _SACCT_CHUNK):
+            ids = ",".join(jobs[first : first + _SACCT_CHUNK])
+            out = self._sacct_says(
+                "--array", "--duplicates", f"--jobs={ids}", f"--starttime={start}", "--format=ElapsedRaw,AllocTRES"
+            )
+            found += [charge for line in out.splitlines() for charge in _charge(line)]
+        return found
+
+    def _accounted(self, *which: str) -> list[AccountingRow]:
+        return [row for line in self._sacct_says(*which).splitlines() for row in _accounting_row(line)]
+
+    def _sacct_says(self, *which: str) -> str:
+        done = self._ask("sacct", "--noheader", "--parsable2", "--allocations", *which)
         if "accounting storage is disabled" in done.err:
             raise AccountingDisabled("this cluster keeps no accounting (no slurmdbd)")
         if done.code:
             raise ClusterUnavailable(f"`sacct` failed: {_last_line(done)}")
-        return [row for line in done.out.splitlines() for row in _accounting_row(line)]
+        return done.out
 
     def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:
         """One scancel for all of them."""
@@ -158,9 +253,44 @@ class Slurm:
         if done.code and not _ENDED.search(done.err):
             raise ClusterUnavailable(f"`scancel` failed: {_last_line(done)}")
 
+    def start_now(self, jobs: Sequence[str]) -> dict[str, str]:
+        """One scontrol for up to 1,000 of them; it goes on after one that it cannot do."""
+        refused: dict[str, str] = {}
+        for first in range(0, len(jobs), _UPDATE_CHUNK):
+            some = jobs[first : first + _UPDATE_CHUNK]
+            done = self._ask("scontrol", "update", f"jobid={','.join(some)}", "StartTime=now")
+            if done.code and _NO_ANSWER.search(done.err):
+                raise ClusterUnavailable(f"`scontrol update` failed: {_last_line(done)}")
+            refused |= _refusals(done, some) if done.code else {}
+        return refused
+
+    def requeue(self, job: str) -> str:
+        """One scontrol; `job` is never the raw id of an element, which can be that of its whole array."""
+        done = self._ask("scontrol", "requeue", job)
+        if done.code == 0:
+            return ""
+        if _NO_ANSWER.search(done.err):
+            raise ClusterUnavailable(f"`scontrol requeue` failed: {_last_line(done)}")
+        reason = _refusals(done, [job])[job]
+        return "" if "is pending execution" in reason else reason
+
+
+def _refusals(done: Completed, jobs: Sequence[str]) -> dict[str, str]:
+    """What scontrol complained of, by job: ``12_3: Reason`` where there are several, or ``Reason for job 12``."""
+    found: dict[str, str] = {}
+    for line in filter(str.strip, done.err.splitlines()):
+        job, colon, reason = line.partition(": ")
+        if colon and job in jobs:
+            found[job] = reason.strip()
+        elif len(jobs) == 1:
+            found[jobs[0]] = re.sub(r"^scontrol: (error: )?| for job \S+$", "", line).strip()
+    return found or dict.fromkeys(jobs, _last_line(done))
+
 
 _NO_ANSWER = re.compile(
-    r"Unable to contact slurm controller|Socket timed out|Connection refused|Zero Bytes", re.IGNORECASE
+    r"Unable to contact slurm controller|Socket timed out|Connection (refused|reset|timed out)|Zero Bytes|Broken pipe"
+    r"|Message (send|receive) failure|Communication \w+ failure|Unexpected message|standby mode",
+    re.IGNORECASE,
 )
 _ENDED = re.compile(r"Invalid job id|already completing or completed|already finished", re.IGNORECASE)
 
@@ -198,20 +328,63 @@ def _settings(out: str) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in (line.partition("=") for line in out.splitlines())]
 
 
-def _queue_row(line: str) -> QueueRow:
-    job, tasks, state, nodes, reason = line.split("|", 4)
-    return QueueRow(job.strip(), _tasks(tasks), state, reason, nodes)
+def _user_name() -> str:
+    """This user as Slurm knows them."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
-def _tasks(text: str) -> tuple[int, ...] | None:
-    return None if text in ("N/A", "") else tuple(parse_indexes(text))
+def _owner(run: RunDir) -> int:
+    """Whose jobs those of `run` are."""
+    try:
+        return os.stat(run.path).st_uid
+    except FileNotFoundError:
+        return os.getuid()
+
+
+def _queue_row(line: str) -> list[QueueRow]:
+    """The row of a line ``ID|STATE|NODES|REASON|COMMENT|SCRIPT``; only the first three are certainly without bars.
+
+    Instead of the state there may be ``STATE,BEGIN``.
+    """
+    shown, state, nodes, rest = (*line.split("|", 3), "", "", "")[:4]
+    who = _who(shown.strip())
+    if who is None or rest.count("|") < 2:
+        return []
+    words, bar, script = rest.partition("|/")
+    words, script = (words, f"/{script}") if bar else (rest.rpartition("|")[0], "")
+    reason, _, comment = words.rpartition("|")
+    state, _, begin = state.partition(",")
+    comment = "" if comment == "(null)" else comment
+    return [QueueRow(*who, state, reason, nodes, script=script, comment=comment, begin=begin)]
+
+
+def _who(shown: str) -> tuple[str, tuple[int, ...] | None] | None:
+    """(job, elements) of ``12``, ``12+0``, ``12_3`` and ``12_[4-9%2]``.
+
+    None of what is no job of its own: steps and workers, ``12.batch`` and ``12+1``.
+    """
+    job, _, tasks = shown.removesuffix("+0").partition("_")
+    if not job.isdecimal():
+        return None
+    tasks = tasks.strip("[]")
+    return job, tuple(parse_indexes(tasks)) if tasks else None
 
 
 def _accounting_row(line: str) -> list[AccountingRow]:
-    """``12_3``, ``12_[4-9%2]``, ``12`` and ``12+0`` are rows; steps and workers (``12.batch``, ``12+1``) are not."""
-    shown, state, exit_code, nodes = line.split("|", 3)
-    job, _, tasks = shown.removesuffix("+0").partition("_")
-    if not job.isdecimal():
+    shown, state, exit_code, nodes, script = (*line.split("|", 4), "")[:5]
+    who = _who(shown)
+    if who is None:
         return []
     code, _, signal = exit_code.partition(":")
-    return [AccountingRow(job, _tasks(tasks.strip("[]")), state, int(code or 0), int(signal or 0), nodes)]
+    return [AccountingRow(*who, state, int(code or 0), int(signal or 0), nodes, script)]
+
+
+def _charge(line: str) -> list[Charge]:
+    """``3600|billing=2,cpu=2,gres/gpu=1,mem=1G,node=1``; nothing was allotted where no resource is named."""
+    seconds, _, amounts = line.partition("|")
+    named = dict(part.partition("=")[::2] for part in amounts.split(",") if "=" in part)
+    counted = {name: float(amount) for name, amount in named.items() if amount.isdecimal()}
+    return [Charge(float(seconds), counted)] if counted and seconds.isdecimal() else []

@@ -16,11 +16,11 @@ from pydantic import BeforeValidator, Field
 from hpcrun import codespec as programs
 from hpcrun import quantity
 from hpcrun.codespec import Codespec, CodespecGiven, Program
-from hpcrun.fields import EntryError, Source, all_of, canonical, dotted, shown, suggestion, validated
+from hpcrun.fields import EntryError, Place, Source, all_of, canonical, dotted, shown, snake, suggestion, validated
 from hpcrun.indexes import MAX_INDEXES
 from hpcrun.retry import BUDGETS
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
-from hpcrun.values import Code, Count, Model, Text, one_line
+from hpcrun.values import Code, Count, Model, Text, Warned, one_line
 
 SPELLINGS = {
     **programs.SPELLINGS,
@@ -41,7 +41,6 @@ SPELLINGS = {
 _NOT_YET = (
     "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
 )
-_NOT_YET_VALUE = "anything else is not part of this version (docs/scope.md says what is planned)"
 ABSENT = programs.ABSENT | dict.fromkeys(
     [
         "workflow",
@@ -98,16 +97,6 @@ def _option_value(name: str, setting: object) -> str | None:
     return one_line(",".join(map(str, setting)) if isinstance(setting, list) else str(setting))
 
 
-def _only(allowed: object) -> BeforeValidator:
-    """A field of another system that may say what hpcrun does anyway, and nothing else."""
-
-    def check(value: object) -> None:
-        if value != allowed or type(value) is not type(allowed):
-            raise ValueError(f"found {shown(value)}, wanted {shown(allowed)} or no such field: {_NOT_YET_VALUE}")
-
-    return BeforeValidator(check)
-
-
 def _one_job(value: object) -> object:
     if value not in (None, 1):
         raise ValueError(f"found {shown(value)}, wanted 1: for copies of the job write `shards` and `gang: true`")
@@ -130,9 +119,19 @@ def _retries(value: object) -> object:
     return dict(given)
 
 
+def _runs(value: object) -> object:
+    """Runs by name: one, several with commas, or a list."""
+    given = value if isinstance(value, (list, tuple)) else [value]
+    names = [name.strip() for word in given for name in (word.split(",") if isinstance(word, str) else [""])]
+    if not all(names):
+        raise ValueError(f"found {shown(value)}, wanted runs: the id of each, the beginning of it, or last")
+    return names
+
+
 _MOST_RETRIES = 50
 """Kubernetes' and Sylphx' bound of backoffLimitPerIndex."""
 Retries = Annotated[dict[str, int], BeforeValidator(_retries)]
+Runs = Annotated[list[str], BeforeValidator(_runs)]
 
 
 class Worker(Model):
@@ -167,12 +166,15 @@ class RunSpec(Program):
     """With workers: one allocation for job and workers (flat) or a heterogeneous job (het)."""
     start_timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
     """Seconds until the workers, or all shards of a gang, must be up; 10 minutes by default."""
-    completion_mode: Annotated[None, _only("Indexed")] = None
+    completion_mode: Literal["Indexed", "NonIndexed"] = "Indexed"
+    """Whether shards pick their part of the work by their index, or take it from a queue and are interchangeable."""
     replicas: Annotated[None, BeforeValidator(_one_job)] = None
     max_parallel: Count | None = None
     """How many shards may run at once over the whole run."""
     timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
     """Seconds that one attempt of a shard may take, or 90s, 15m, 1h30m."""
+    signal: Warned | None = None
+    """The warning before the end, as sbatch's ``--signal``: USR1 or USR2, @ and how many seconds before (60)."""
     retries: Retries = {}
     """How often a shard is tried again: a number for failures of the program, or a mapping by cause."""
     retry: Literal["requeue", "in_place"] = "requeue"
@@ -183,11 +185,19 @@ class RunSpec(Program):
     """How many shards may fail for good; with one more the rest is stopped."""
     run_timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
     """Seconds from the submission after which the whole run is stopped."""
+    after: Runs = []
+    """Runs that must have ended, however, before this one starts."""
+    after_success: Runs = []
+    """Runs that must have succeeded."""
+    after_fail: Runs = []
+    """Runs that must have failed, also in part or by their time."""
     shards_per_element: Count | None = None
     """How many shards an element of the job array runs, one after the other; as few as the limits allow by default."""
     machine: str | None = None
     node_pool: str | None = None
     stderr: Literal["merged", "separate"] = "merged"
+    results: Literal["shared", "committed"] = "shared"
+    """Whether all shards leave their results in one folder, or each attempt in its own, kept when it succeeds."""
     export: Text | None = None
     """As sbatch's ``--export``: ALL (default), NONE, or NAME[=VALUE] with commas."""
     prologue: Code | None = None
@@ -203,6 +213,9 @@ def spelled(source: Source) -> Source:
     inline codespec. Raises SpecError for a field that there is not.
     """
     found = canonical(source, [*RunSpec.model_fields, "job", "kind"], SPELLINGS, {**ABSENT, **_WORKER_ONLY})
+    for key in source.values:
+        if snake(key) == "backoff_limit_per_index":  # means something else than `retries` in a gang: see below
+            found.places.setdefault(("retries",), Place(field=key))
     kind = found.values.pop("kind", "job")
     if kind not in ("job", "run"):
         raise found.error(("kind",), f"found {shown(kind)}, wanted 'job'; workers are described under `worker`")
@@ -321,11 +334,30 @@ def _check_together(spec: RunSpec, found: Source) -> None:
             ("retries",), "found a limit for each index beside `gang: true`, whose shards are tried again together; "
             "wanted `retries`"
         )  # fmt: skip
+    if spec.signal is not None and spec.timeout is not None and spec.signal.seconds >= spec.timeout:
+        raise found.error(
+            ("signal",), f"found a warning {spec.signal.seconds} s before the end of what may take {spec.timeout:g} s; "
+            "wanted it to come later, or a longer `timeout`"
+        )  # fmt: skip
+    _check_queue(spec, found)
     if spec.max_failed_indexes is not None and spec.gang:
         raise found.error(("max_failed_indexes",), "found it beside `gang: true`, whose shards fail together")
     _check_packed(spec, found)
     if spec.topology != "auto" and spec.worker is None:
         raise found.error(("topology",), f"found {spec.topology} without workers, wanted `worker`, or no topology")
+
+
+def _check_queue(spec: RunSpec, found: Source) -> None:
+    """What needs an index goes with no interchangeable shards."""
+    if spec.completion_mode == "Indexed":
+        return
+    limited = found.place(("retries",)).field.endswith(("backoffLimitPerIndex", "backoff_limit_per_index"))
+    for field, there in (("retries", limited), ("max_failed_indexes", spec.max_failed_indexes is not None)):
+        if there:
+            instead = "; wanted `retries`" if field == "retries" else ""
+            raise found.error(
+                (field,), f"found it beside `completionMode: NonIndexed`, whose shards have no index{instead}"
+            )
 
 
 def _check_packed(spec: RunSpec, found: Source) -> None:

@@ -8,11 +8,13 @@ asked after the submission and did answer.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcrun import ledger, retry, upstream
 from hpcrun.cluster import AccountingRow, QueueRow
+from hpcrun.errors import IndexSetError
 from hpcrun.indexes import fold_indexes, parse_indexes
 from hpcrun.ledger import Entry
 from hpcrun.plan import Batch, Plan
@@ -123,9 +125,19 @@ class Submitted:
         """What was intended and has no outcome."""
         return tuple(one for one in self.sent if one.unconfirmed)
 
+    @functools.cached_property
+    def _by_batch(self) -> dict[int, list[Sent]]:
+        """What was sent of each batch, the last first."""
+        found: dict[int, list[Sent]] = {}
+        for one in reversed(self.sent):
+            found.setdefault(one.batch, []).append(one)
+        return found
+
     def of(self, batch: Batch) -> Callable[[int], Sent | None]:
         """From an element of `batch` to the last that has it; None where the batch was never reached."""
-        mine = [one for one in reversed(self.sent) if one.batch == batch.index]
+        mine = self._by_batch.get(batch.index, [])
+        if any(one.job for one in mine):  # what never was submitted changes nothing about what was
+            mine = [one for one in mine if not one.refused and not one.never]
         if len(mine) < 2:
             only = mine[0] if mine else None
             return lambda _: only
@@ -143,7 +155,10 @@ def submitted(events: Iterable[Mapping[str, Any]]) -> Submitted:
         key = event.get("batch", -1), event.get("round", 0)
         if event["event"] == "intent":
             tasks = event.get("tasks")
-            found[key] = Sent(*key, tasks=None if tasks is None else tuple(parse_indexes(tasks)))
+            try:
+                found[key] = Sent(*key, tasks=None if tasks is None else tuple(parse_indexes(str(tasks))))
+            except IndexSetError:  # garbled, and nothing without it
+                continue
         elif event["event"] == "submitted" and key in found:
             found[key] = dataclasses.replace(found[key], job=event["job"])
         elif event["event"] == "refused" and key in found:
@@ -245,6 +260,8 @@ class Said:
     signal: int = 0
     node: str = ""
     reason: str = ""
+    begin: str = ""
+    """When it is to start, where it waits for that, as the cluster spells it."""
 
 
 def by_shard(plan: Plan, sent: Submitted, rows: Iterable[QueueRow | AccountingRow]) -> dict[int, Said]:
@@ -254,7 +271,7 @@ def by_shard(plan: Plan, sent: Submitted, rows: Iterable[QueueRow | AccountingRo
     rounds: dict[int, int] = {}
     for row in rows:
         one = jobs.get(row.job)
-        if one is None:
+        if one is None or one.batch >= len(plan.batches):
             continue
         batch, said = plan.batches[one.batch], _said(row)
         for shard in _shards(batch, row.tasks):
@@ -274,7 +291,7 @@ def _shards(batch: Batch, tasks: Sequence[int] | None) -> Iterable[int]:
 def _said(row: QueueRow | AccountingRow) -> Said:
     state, cause = from_slurm(row.state)
     if isinstance(row, QueueRow):
-        return Said(state, cause, row.state, node=row.nodes, reason=row.reason)
+        return Said(state, cause, row.state, node=row.nodes, reason=row.reason, begin=row.begin)
     code = None if row.signal else row.exit_code
     return Said(state, cause, row.state, exit_code=code, signal=row.signal, node=row.nodes)
 
@@ -294,6 +311,8 @@ class Seen:
     """Who has said that nothing more may start, and why (`events.stopped`)."""
     asked: float
     notes: tuple[str, ...] = ()
+    stopped_before: tuple[str, str] | None = None
+    """The same of the word that was taken back when shards were tried again by hand."""
     never_launched: frozenset[int] = frozenset()
     """Where there is no accounting: the shards that Slurm is known not to have launched."""
 
@@ -330,7 +349,7 @@ def end_of(attempts: Sequence[Attempt], sent: Sent | None) -> Attempt | None:
 def settled(plan: Plan, records: Mapping[int, Sequence[Attempt]], sent: Submitted) -> bool:
     """Whether the records alone say how every shard ended, so that nothing need be asked."""
     return len(records) == plan.shards and all(
-        end_of(records[shard], one) for batch in plan.batches for shard, one in _each(sent, batch)
+        end_of(records.get(shard, ()), one) for batch in plan.batches for shard, one in _each(sent, batch)
     )
 
 
@@ -377,7 +396,11 @@ def _shard(plan: Plan, seen: Seen, batch: Batch, index: int, sent: Sent | None) 
     if last is not None:
         base = dataclasses.replace(base, node=last.node, started=last.started)
     queued = seen.queue.get(index) if seen.queue is not None else None
-    if queued is not None:
+    left = seen.queue is not None and (queued is None or queued.state in TERMINAL)
+    if left and seen.stopped is not None and last is not None and last.ended is not None:
+        # It waited for its next attempt. How Slurm calls the end of that start of its job depends on who was faster.
+        found = dataclasses.replace(base, state="cancelled", cause="cancelled")
+    elif queued is not None:
         found = _by_queue(plan, batch, base, last, queued)
     elif seen.accounting is not None and index in seen.accounting:
         found = _by_word(base, seen.accounting[index])
@@ -417,7 +440,7 @@ def _as_waiting(plan: Plan, batch: Batch, found: ShardStatus) -> ShardStatus:
 def _by_queue(plan: Plan, batch: Batch, base: ShardStatus, last: Attempt | None, queued: Said) -> ShardStatus:
     living = queued.state not in TERMINAL
     if living and last is not None and last.ended is not None:
-        held = f" ({queued.reason})" if queued.reason not in ("", "None", "BeginTime") else ""
+        held = f" ({queued.reason})" if _holds_up(queued.reason) else ""
         return dataclasses.replace(base, state="pending", cause=last.cause, detail=f"{_how(last)}; tried again{held}")
     if queued.state == "running" and last is not None and last.waits:
         whom = "its workers are" if plan.worker else "the rest of its gang is"
@@ -427,6 +450,14 @@ def _by_queue(plan: Plan, batch: Batch, base: ShardStatus, last: Attempt | None,
             return dataclasses.replace(base, detail="waits for its turn in its element of the array")
         return dataclasses.replace(base, state="starting", node=queued.node)
     return _by_word(base, queued)
+
+
+def _holds_up(reason: str) -> bool:
+    """Whether Slurm's reason is what a requeued job waits for.
+
+    Not the time that it waits anyway, how it ended before, or (with commas) all reasons of the rest of its array.
+    """
+    return reason not in ("", "None", "BeginTime", "NonZeroExitCode") and "," not in reason and ":" not in reason
 
 
 def _how(ended: Attempt) -> str:
@@ -464,7 +495,7 @@ def _not_submitted(base: ShardStatus, sent: Sent | None) -> ShardStatus:
     if sent is not None and sent.refused:
         return dataclasses.replace(base, state="failed", cause="launch_failed", detail=f"not submitted: {sent.refused}")
     if sent is not None and sent.never:
-        detail = f"never submitted: {sent.found}; hpcrun retry submits it"
+        detail = f"{sent.found}; hpcrun retry submits it"
         return dataclasses.replace(base, state="failed", cause="launch_failed", detail=detail)
     if sent is not None and sent.under_way:
         return dataclasses.replace(base, detail=sent.found)
@@ -486,6 +517,8 @@ def _by_absence(base: ShardStatus, last: Attempt | None, seen: Seen, sent: Sent 
         return dataclasses.replace(base, state="cancelled", cause="cancelled")
     if sent is None or not sent.job:
         return _not_submitted(base, sent)
+    if seen.stopped_before is not None and (last is None or last.again):
+        return dataclasses.replace(base, state="cancelled", cause="cancelled", detail=seen.stopped_before[1])
     if last is None and (seen.accounting is not None or base.index in seen.never_launched):
         # Slurm keeps nothing of an element that is cancelled while it waits with others of its array (24.11): it is
         # neither in the queue nor in accounting. Everything else leaves a trace.

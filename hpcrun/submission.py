@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import secrets
@@ -10,15 +11,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpcrun import after, events, registry, runtime, script, spec, specfile
 from hpcrun import config as settings
-from hpcrun import events, registry, runtime, script, spec, specfile
 from hpcrun.cluster import Cluster
-from hpcrun.compile import Submission, compile_plan
+from hpcrun.compile import Submission, bare_mounts, compile_plan, wheres
 from hpcrun.errors import ClusterUnavailable, RunFolderError, SpecError, SubmissionRefused, UsageError
 from hpcrun.fields import Source
 from hpcrun.plan import Plan
 from hpcrun.run import Run, connect, runs_folder
 from hpcrun.rundir import RunDir
+from hpcrun.sending import announce
+from hpcrun.sending import send as send
+from hpcrun.status import submitted
 
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing that looks like something else
 _ID_LENGTH = 8
@@ -40,10 +44,18 @@ def submit(what: Sequence[str] | str | Mapping[str, Any], *, cluster: str | None
         source = spec.raw(what)
     else:
         source, typed = spec.raw({"command": list(what)}), True
+    given = {field: _by_name(value) for field, value in fields.items()}
     prepared = prepare(
-        spec.spelled(source).under(spec.spelled(spec.raw(fields))), config, cluster or config.cluster, typed=typed
+        spec.spelled(source).under(spec.spelled(spec.raw(given))), config, cluster or config.cluster, typed=typed
     )
     return carry_out(prepared)
+
+
+def _by_name(value: Any) -> Any:
+    """A field's value with runs, as ``after`` takes them, replaced by their folders."""
+    if isinstance(value, Run):
+        return value.dir.path
+    return [_by_name(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 class Prepared:
@@ -76,11 +88,26 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
         run_dir=os.path.join(runs_folder(config.home), run_id),
     )  # fmt: skip
     try:
-        plan = compile_plan(asked, config, chosen.limits(), when, named)
+        when = dataclasses.replace(when, upstream=after.resolve(asked, config.home, chosen))
+        here = config.check_limits and "clusters" not in asked.sbatch  # of another cluster nothing is asked
+        limits = chosen.limits(wheres(asked, config), places=here)
+        plan = compile_plan(asked, config, limits, when, named)
+        _check_folders(bare_mounts(asked, named))
     except SpecError as error:
         path = tuple(error.field.split(".")) if error.field else ()
         raise whole.error(path, error.problem) from error
     return Prepared(plan, whole, config, chosen)
+
+
+def _check_folders(folders: Sequence[str]) -> None:
+    for folder in folders:
+        if not os.path.isdir(folder):
+            raise SpecError(f"found no folder {folder}, wanted one that this machine and the nodes see", field="mounts")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise SpecError(
+                f"found the folder {folder}, in which you may not write; wanted another, or none: without an image "
+                "every folder is there anyway", field="mounts",
+            )  # fmt: skip
 
 
 def _choose(cluster: str) -> str:
@@ -105,39 +132,39 @@ def carry_out(prepared: Prepared) -> Run:
     scripts = prepared.scripts()
     run = prepared.dir
     _write_folder(prepared, scripts)
-    jobs: dict[int, str] = {}
-    for batch in prepared.plan.batches:
-        events.add(run.submission, "intent", {"batch": batch.index}, durable=True)
-        try:
-            jobs[batch.index] = prepared.cluster.submit(run, batch, _dependency(prepared.plan, batch.after, jobs))
-        except SubmissionRefused as error:
-            _withdraw(prepared, jobs, batch.index, error)
-            raise
-        except ClusterUnavailable as error:
-            raise ClusterUnavailable(
-                f"{error}\n  whether batch {batch.index} of run {run.run_id} was submitted is not known; "
-                f"`hpcrun status {run.run_id}` shows what runs, `hpcrun cancel {run.run_id}` ends it"
-            ) from error
-        events.add(run.submission, "submitted", {"batch": batch.index, "job": jobs[batch.index]}, durable=True)
+    waits = _waits(prepared)
+    try:
+        jobs = send(run, prepared.cluster, prepared.plan, prepared.plan.batches, waits=waits)
+    except SubmissionRefused as error:
+        _withdraw(prepared, error)
+        raise
+    after.stop_if_too_late(run, prepared.plan.upstream, prepared.cluster, tuple(jobs.values()))
     return Run(run.path, prepared.cluster)
 
 
-def _dependency(plan: Plan, after: int | None, jobs: Mapping[int, str]) -> str | None:
-    parts = [plan.dependency] if plan.dependency else []
-    if after is not None:
-        parts.append(f"afterany:{jobs[after]}")
-    return ",".join(parts) or None
+def _waits(prepared: Prepared) -> str | None:
+    """The dependency on the runs before this one; where it cannot be had there is no run."""
+    upstream = prepared.plan.upstream
+    try:
+        after.register(prepared.dir, upstream)
+        return after.dependency(upstream, prepared.cluster, prepared.config.templates)
+    except BaseException:
+        shutil.rmtree(prepared.dir.path, ignore_errors=True)
+        raise
 
 
-def _withdraw(prepared: Prepared, jobs: Mapping[int, str], batch: int, error: SubmissionRefused) -> None:
+def _withdraw(prepared: Prepared, error: SubmissionRefused) -> None:
     """Take back what was submitted of a run that was refused in the middle."""
     run = prepared.dir
+    jobs = submitted(events.read(run.submission)).jobs
     if not jobs:
         shutil.rmtree(run.path, ignore_errors=True)
         return
-    events.add(run.submission, "refused", {"batch": batch, "reason": error.reason}, durable=True)
     events.stop(run, "refused", error.reason)
-    prepared.cluster.cancel(run, tuple(reversed(list(jobs.values()))))
+    try:
+        prepared.cluster.cancel(run, tuple(reversed(jobs)))
+    except ClusterUnavailable:  # they end by themselves where they start
+        pass
 
 
 def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
@@ -147,12 +174,13 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
         os.mkdir(run.path, 0o700)
         for folder in run.folders(plan.shards):
             os.makedirs(folder, mode=0o700)
-        _write(run.spec, specfile.text(prepared.source.values))
+        write_script(run.spec, specfile.text(prepared.source.values))
         decided = json.dumps(plan.to_json(), indent=1)
-        _write(run.plan, decided)
         runtime.write(run, json.loads(decided), plan.node_python, os.path.join(prepared.config.home, "cache"))
         for number, text in enumerate(scripts):
-            _write(run.script(number), text)
+            write_script(run.script(number), text)
+        announce(run)
+        write_script(run.plan, decided, durable=True)  # the last: a folder without a plan is no run
     except OSError as error:
         shutil.rmtree(run.path, ignore_errors=True)
         where = error.filename or run.path
@@ -162,6 +190,14 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
         ) from error  # fmt: skip
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+def write_script(path: str, text: str, *, durable: bool = False) -> None:
+    """Write the file `path` whole: nobody sees a part of it, whatever happens on the way.
+
+    With `durable` it is on the disk before this returns.
+    """
+    with open(f"{path}.part", "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    os.replace(file.name, path)

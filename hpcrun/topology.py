@@ -7,10 +7,12 @@ heterogeneous jobs, and two components of one never share a node.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from hpcrun.cluster import Limits
 from hpcrun.errors import SpecError
 from hpcrun.plan import Batch, Role
+from hpcrun.quotas import room, taken
 from hpcrun.spec import RunSpec
 
 
@@ -148,28 +150,43 @@ def batches(spec: RunSpec, shape: Shape, limits: Limits, demands: Demands, clust
     """The jobs or arrays of the run, each as large as the cluster takes one.
 
     `max_parallel` holds over all of them without anybody watching: as many lanes of arrays as fit under it, each array
-    after the one before it in its lane, each with its share as its own throttle.
+    after the one before it in its lane, each with its share as its own throttle. An element runs one shard at a time.
     """
     shards = spec.shards or 1
     throttle = _local_throttle(demands, limits, shards if spec.gang else 1) if cluster == "local" else None
     if shards == 1 or spec.gang:
         return (Batch(index=0, first=0, count=shards, array=False, throttle=None, pack=1, after=None),)
-    size = 1 if shape.name == "het" else min(shards, limits.max_array)
-    at_once = min(value for value in (spec.max_parallel, throttle, shards) if value is not None)
+    pack = _pack(spec, shape, limits, cluster)
+    elements = math.ceil(shards / pack)
+    size = 1 if shape.name == "het" else min(elements, limits.max_array)
+    at_once = min(value for value in (spec.max_parallel, throttle, elements) if value is not None)
     lanes = max(1, at_once // size)
     share = at_once // lanes
     return tuple(
         Batch(
             index=index,
-            first=first,
-            count=min(size, shards - first),
+            first=first * pack,
+            count=min(size * pack, shards - first * pack),
             array=shape.name != "het",
-            throttle=share if share < min(size, shards - first) else None,
-            pack=1,
+            throttle=share if share < min(size, elements - first) else None,
+            pack=pack,
             after=index - lanes if spec.max_parallel is not None and index >= lanes else None,
         )
-        for index, first in enumerate(range(0, shards, size))
+        for index, first in enumerate(range(0, elements, size))
     )
+
+
+def _pack(spec: RunSpec, shape: Shape, limits: Limits, cluster: str) -> int:
+    """How many shards an element runs: as few as let the whole run into the queue. Shards with workers have their own.
+
+    Here nothing is queued, and one supervisor starts shard after shard.
+    """
+    if cluster == "local" or shape.name != "array":
+        return 1
+    if spec.shards_per_element is not None:
+        return spec.shards_per_element
+    bound, shards = room(limits.places), spec.shards or 1
+    return math.ceil(shards / int(bound.left)) if bound is not None and 1 <= bound.left < shards else 1
 
 
 def _local_throttle(demands: Demands, limits: Limits, at_once: int) -> int:
@@ -232,13 +249,26 @@ def _workers_reason(shape: Shape, found: tuple[Batch, ...]) -> str:
 
 
 def _array_reason(spec: RunSpec, limits: Limits, found: tuple[Batch, ...]) -> str:
+    packed = _pack_reason(spec, limits, found)
     if len(found) == 1:
-        return f"{spec.shards} independent shards: one job array"
+        return f"{spec.shards} independent shards: one job array{packed}"
     chain = "" if spec.max_parallel is None else ", one after the other so that max_parallel holds with nobody watching"
     return (
         f"{spec.shards} independent shards: {len(found)} job arrays, for this cluster takes arrays of up to "
-        f"{limits.max_array} elements{chain}"
+        f"{limits.max_array} elements{chain}{packed}"
     )
+
+
+def _pack_reason(spec: RunSpec, limits: Limits, found: tuple[Batch, ...]) -> str:
+    pack, bound = found[0].pack, room(limits.places)
+    if pack == 1:
+        return ""
+    elements = sum(batch.elements for batch in found)
+    why = "as the spec says"
+    if spec.shards_per_element is None and bound is not None:
+        why = f"{bound.source} leaves room for {_count(int(bound.left), 'job')} in the queue: {taken(bound)}"
+    each = f"each of which runs {pack}" if (spec.shards or 1) % pack == 0 else f"which run up to {pack}"
+    return f" of {_count(elements, 'element')}, {each} shards one after the other ({why})"
 
 
 def _so_many(spec: RunSpec) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pydantic
 from pydantic import BeforeValidator, Field
@@ -152,7 +152,8 @@ def _mount(entry: object) -> tuple[str, str, bool]:
         good = mode in ("", "ro", "rw")
     elif isinstance(entry, Mapping):
         given = {str(key).replace("_", "").lower(): content for key, content in entry.items()}
-        source_, target_ = given.pop("source", None), given.pop("target", given.pop("mountpath", None))
+        source_ = given.pop("source", None) or _volume(given)
+        target_ = given.pop("target", given.pop("mountpath", None))
         parts = (source_, target_ or source_, given.pop("readonly", False))
         good = not given
     else:
@@ -164,6 +165,60 @@ def _mount(entry: object) -> tuple[str, str, bool]:
         if not path.startswith("/") or set(path) & set(",:\n\0"):
             raise ValueError(f"found {shown(path)} in {shown(entry)}, wanted an absolute path without , and :")
     return source_, target_, read_only
+
+
+class Signal(NamedTuple):
+    """The warning before the end: a signal's number, how many seconds before, and sbatch's ``R:``."""
+
+    number: int
+    seconds: int
+    reservation: bool
+    """Whether the job may start where a reservation would overlap its end (MaxStartDelay)."""
+
+    @property
+    def sbatch(self) -> str:
+        """The value of sbatch's ``--signal``: to the batch process alone, which passes it on."""
+        return f"{'R' if self.reservation else ''}B:{_NAMES[self.number]}@{self.seconds}"
+
+
+_SIGNAL = re.compile(r"(?:(B|R|RB|BR):)?(?:SIG)?([A-Z]+[0-9]?|[0-9]+)(?:@([0-9]{1,5}))?", re.IGNORECASE)
+_NAMES = {10: "USR1", 12: "USR2"}
+_WARN_SECONDS, _MOST_WARN_SECONDS = 60, 65535
+
+
+def _signal(value: object) -> object:
+    """sbatch's ``[{R|B}:]SIGNAL[@SECONDS]`` (its manual, --signal)."""
+    if isinstance(value, Signal):
+        return value
+    match = _SIGNAL.fullmatch(str(value)) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    seconds = int(match[3] or _WARN_SECONDS) if match else 0
+    if not match or not 1 <= seconds <= _MOST_WARN_SECONDS:
+        raise ValueError(
+            f"found {shown(value)}, wanted a signal and how many seconds before the end (1 to {_MOST_WARN_SECONDS}), "
+            "such as USR2@60"
+        )
+    name = _NAMES.get(int(match[2]), match[2]) if match[2].isdecimal() else match[2].upper()
+    if name not in _NAMES.values():
+        raise ValueError(
+            f"found the signal {name}, wanted USR1 or USR2: others end a program, or do not reach it everywhere"
+        )
+    number = next(number for number, known in _NAMES.items() if known == name)
+    return Signal(number, seconds, "R" in (match[1] or "").upper())
+
+
+Warned = Annotated[Signal, BeforeValidator(_signal)]
+"""The warning before the end."""
+
+
+def _volume(given: dict[str, object]) -> object:
+    """What Sylphx or Kubernetes call a volume: here it is a folder."""
+    volume = given.pop("volumeid", None) or given.pop("name", None)
+    if isinstance(volume, str) and not volume.startswith("/"):
+        raise ValueError(
+            f"found the volume {shown(volume)}, wanted the absolute path of a folder that the nodes see: a cluster has "
+            "no volumes"
+        )
+    return volume
 
 
 Mounts = Annotated[list[tuple[str, str, bool]], BeforeValidator(_mounts)]

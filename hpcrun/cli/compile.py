@@ -10,6 +10,7 @@ import click
 from hpcrun.cli.options import RunCommand, prepared, run_options
 from hpcrun.plan import Plan, Role
 from hpcrun.submission import Prepared
+from hpcrun.upstream import awaited
 
 
 @click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
@@ -30,6 +31,8 @@ def show(decided: Prepared, *, as_json: bool) -> None:
         click.echo(json.dumps({"plan": plan.to_json(), "scripts": scripts}, indent=1))
         return
     click.echo(f"{plan.name}: {plan.reason}")
+    if plan.upstream:
+        click.echo("  after " + ", ".join(awaited(one.kind, one.run_id) for one in plan.upstream))
     for batch in plan.batches if plan.sharded else ():
         last = batch.first + batch.count - 1
         throttle = f", {batch.throttle} at once" if batch.throttle else ""

@@ -14,6 +14,7 @@ from hpcrun.fields import Source, snake
 from hpcrun.sbatch_options import BARE, FLAGS, OWNED, SPEC_FIELDS, TAKE_VALUE
 from hpcrun.spec import ABSENT, spelled
 from hpcrun.submission import Prepared, prepare
+from hpcrun.upstream import KINDS as UPSTREAM
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -27,11 +28,15 @@ FIELDS = {
     "machine": ("--machine",),
     "node_pool": ("-P", "--node-pool", "--pool"),
     "timeout": ("--timeout",),
+    "signal": ("--signal",),
     "retries": ("--backoff-limit-per-index", "--retries"),
     "retry": ("--retry",),
     "backoff": ("--backoff",),
     "max_failed_indexes": ("--max-failed-indexes",),
     "run_timeout": ("--run-timeout",),
+    "after": ("--after",),
+    "after_success": ("--after-success",),
+    "after_fail": ("--after-fail",),
     "working_dir": ("-D", "--working-dir", "--chdir"),
     "image": ("--image",),
     "mounts": ("--mount",),
@@ -42,6 +47,8 @@ FIELDS = {
     "topology": ("--topology",),
     "start_timeout": ("--start-timeout",),
     "stderr": ("--stderr",),
+    "results": ("--results",),
+    "completion_mode": ("--completion-mode",),
     "export": ("--export",),
 }
 """The options that are fields of the spec; the second spelling, or the only one, is what messages use."""
@@ -56,11 +63,15 @@ _HELP = {
     "machine": "A machine of hpcrun.toml, or nano … 2xlarge.",
     "node_pool": "A node pool of hpcrun.toml.",
     "timeout": "Time one attempt of a shard may take: 90s, 15m, 1h30m.",
+    "signal": "Warn the program before its end: USR1 or USR2, @ and how many seconds before.",
     "retries": "How often a shard is tried again when its program fails.  [default: 0]",
     "retry": "Let Slurm start the next attempt (requeue), or the same allocation (in_place).  [default: requeue]",
     "backoff": "Time between a failure and the next attempt, doubled each time.  [default: 0]",
     "max_failed_indexes": "Stop the run when more shards than this have failed for good.",
     "run_timeout": "Time after which the whole run is stopped.",
+    "after": "Start when RUN has ended: an id, the beginning of one, or last; several with commas.",
+    "after_success": "Start when RUN has succeeded.",
+    "after_fail": "Start when RUN has failed.",
     "working_dir": "Where the program starts.  [default: here]",
     "image": "A container image, for the site's runtime.",
     "mounts": "SOURCE[:TARGET[:ro]]: a folder that the container sees; all of them replace the spec's.",
@@ -71,6 +82,8 @@ _HELP = {
     "topology": "With workers: one allocation (flat) or a heterogeneous job (het).  [default: auto]",
     "start_timeout": "Time until workers, or all shards of a gang, must be up.  [default: 10m]",
     "stderr": "Keep standard error in the log (merged) or apart (separate).",
+    "results": "One folder of results for all shards (shared), or one each (committed).  [default: shared]",
+    "completion_mode": "NonIndexed: shards take their work from a queue.  [default: Indexed]",
     "export": "As sbatch's: ALL, NONE, or NAME[=VALUE],…",
 }
 _WORKER = {
@@ -85,7 +98,7 @@ _SHORT = {
 }  # fmt: skip
 _SHOWN = (
     "account", "begin", "comment", "constraint", "dependency", "exclude", "exclusive", "licenses", "mail-type",
-    "mail-user", "nodelist", "partition", "qos", "reservation", "signal", "time",
+    "mail-user", "nodelist", "partition", "qos", "reservation", "time",
 )  # fmt: skip
 PASSED = sorted((TAKE_VALUE | FLAGS) - set(OWNED) - set(SPEC_FIELDS))
 """sbatch's options that go through as they are."""
@@ -162,19 +175,28 @@ def run_options(function: Decorated) -> Decorated:
     return function
 
 
+_SEVERAL = {"mounts": "SOURCE[:…]", **dict.fromkeys(UPSTREAM, "RUN")}
+"""Options that may be given several times, and what each takes."""
+
+
+_CHOICES = {
+    "topology": ["auto", "flat", "het"],
+    "retry": ["requeue", "in_place"],
+    "stderr": ["merged", "separate"],
+    "results": ["shared", "committed"],
+    "completion_mode": ["Indexed", "NonIndexed"],
+}
+
+
 def _kind(field: str) -> dict[str, Any]:
     if field in ("shards", "max_parallel", "cpus", "nodes", "tasks", "replicas", "retries", "max_failed_indexes"):
         return {"type": int, "metavar": "N"}
-    if field == "mounts":
-        return {"multiple": True, "metavar": "SOURCE[:…]"}
+    if field in _SEVERAL:
+        return {"multiple": True, "metavar": _SEVERAL[field]}
     if field == "gang":
         return {"default": None}
-    if field == "topology":
-        return {"type": click.Choice(["auto", "flat", "het"])}
-    if field == "retry":
-        return {"type": click.Choice(["requeue", "in_place"])}
-    if field == "stderr":
-        return {"type": click.Choice(["merged", "separate"])}
+    if field in _CHOICES:
+        return {"type": click.Choice(_CHOICES[field])}
     return {"metavar": "TEXT"}
 
 
@@ -210,7 +232,8 @@ def prepared(words: tuple[str, ...], options: dict[str, Any]) -> Prepared:
 def _fields(options: Mapping[str, Any]) -> Source:
     """The fields of the spec that options name."""
     given = {field: options[field] for field in FIELDS}
-    given |= {"mounts": list(options["mounts"]) or None, "env": variables(options["env"]), "sbatch": _sbatch(options)}
+    given |= {field: list(options[field]) or None for field in _SEVERAL}
+    given |= {"env": variables(options["env"]), "sbatch": _sbatch(options)}
     names = {field: written[:2][-1].partition("/")[0] for field, written in FIELDS.items()}
     return specfile.from_options(given, names | {"env": "--env", "sbatch": "sbatch's options"})
 

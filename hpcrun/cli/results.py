@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from typing import Any
 
 import click
 
+from hpcrun.errors import UsageError
+from hpcrun.indexes import fold_indexes, parse_indexes
+from hpcrun.results import committed
 from hpcrun.run import Run
 
 
 @click.command()
 @click.argument("run_id", metavar="[RUN]", default="last")
-def command(run_id: str) -> None:
+@click.option("-s", "--shard", "chosen", metavar="SET", help="The folder of each of these: 3,17,40-44, or all.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run_id: str, chosen: str | None, as_json: bool) -> None:
     """Print where the shards of a run leave their results: the last run, or RUN.
 
-    It is the folder that programs know as HPCRUN_RESULTS_DIR.
+    It is one folder for all, which programs know as HPCRUN_RESULTS_DIR. With `results: committed` each shard has a
+    folder of its own in it as soon as it has succeeded; --shard prints these, and ends with code 1 where one is not
+    there.
 
     \b
       python merge.py "$(hpcrun results last)"
     """
     run = Run.open(run_id)
-    click.echo(run.dir.results)
-    if not os.listdir(run.dir.results):
+    shards = _chosen(run, chosen)
+    attempts = committed(run.dir, shards) if run.plan.committed else {}
+    if as_json:
+        click.echo(json.dumps(_json(run, shards, attempts)))
+    elif chosen is None:
+        click.echo(run.dir.results)
+    else:
+        click.echo("".join(f"{run.dir.committed(shard)}\n" for shard in attempts), nl=False)
+    missing = [shard for shard in shards if shard not in attempts] if run.plan.committed else []
+    if missing:
+        click.echo(f"hpcrun: run {run.id} ({run.plan.name!r}) has no results yet of {fold_indexes(missing)}", err=True)
+    elif not run.plan.committed and not os.listdir(run.dir.results):
         click.echo(f"hpcrun: run {run.id} ({run.plan.name!r}) has left nothing there so far", err=True)
+    if missing and chosen is not None:
+        sys.exit(1)
+
+
+def _chosen(run: Run, text: str | None) -> list[int]:
+    if text is not None and not run.plan.committed:
+        raise UsageError(
+            f"found a choice of shards, and those of run {run.id} share one folder; wanted none, or a run with "
+            "`results: committed`"
+        )
+    every = range(run.plan.shards)
+    found = list(every) if text in (None, "all") else parse_indexes(text or "")
+    for shard in found:
+        if shard not in every:
+            raise UsageError(f"found shard {shard}, wanted 0 to {run.plan.shards - 1}")
+    return found
+
+
+def _json(run: Run, shards: list[int], attempts: dict[int, int]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"run_id": run.id, "folder": run.dir.results, "committed": run.plan.committed}
+    if run.plan.committed:
+        facts["shards"] = [
+            {"index": shard, "attempt": attempt, "folder": run.dir.committed(shard)}
+            for shard, attempt in attempts.items()
+        ]
+        facts["missing"] = fold_indexes(shard for shard in shards if shard not in attempts)
+    return facts

@@ -38,7 +38,7 @@ def command(words: tuple[str, ...], dry_run: bool, as_json: bool, follow_too: bo
     run = carry_out(decided)
     if not as_json:
         click.echo(f"run {run.id} ({run.plan.name!r}): {run.plan.reason}", err=True)
-    status = follow(run, quiet=as_json, show_output=run.plan.shards == 1)
+    status = follow(run, quiet=as_json, show_output=run.plan.shards == 1, fresh=True)
     if as_json:
         click.echo(json.dumps(status.to_json()))
     else:

@@ -10,8 +10,8 @@ from hpcrun.run import Run
 from hpcrun.states import SHARD_STATES
 from hpcrun.status import RunStatus, ShardStatus
 
-_ROWS = 10
-"""Unsuccessful shards that a report shows one by one."""
+_ROWS = 20
+"""Shards that a report shows one by one: all of a small run, else the unsuccessful ones."""
 _TAIL = 10
 """Lines of a log that it quotes."""
 
@@ -24,7 +24,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def report(run: Run, status: RunStatus, *, every: bool = False) -> str:
-    """The whole of a status: counts with folded indices, the shards to look at, the end of a failed one's log."""
+    """The whole of a status: counts with folded indices, a table of shards, the end of a failed one's log."""
     parts = [f"run {status.run_id}  {status.name!r}  {status.state}{_age(status)}\n"]
     counted = status.counts()
     parts.append(columns([("  " + state, str(n), _cut(status.folded(state))) for state, n in counted.items()]))
@@ -32,6 +32,7 @@ def report(run: Run, status: RunStatus, *, every: bool = False) -> str:
         parts.append(f"  Slurm: {_cut(', '.join(status.jobs))}\n")
     parts += [f"  note: {note}\n" for note in status.notes]
     bad = status.unsuccessful()
+    every = every or 1 < len(status.shards) <= _ROWS
     shown = list(status.shards) if every else bad[:_ROWS] or _waiting_for_a_reason(status)
     if shown:
         parts.append("\n" + shard_table(shown))
@@ -45,7 +46,7 @@ def report(run: Run, status: RunStatus, *, every: bool = False) -> str:
 
 def shard_table(shards: Sequence[ShardStatus]) -> str:
     """One row a shard."""
-    head = ("SHARD", "STATUS", "ATTEMPTS", "EXIT", "NODE", "ELAPSED", "JOB", "")
+    head = ("SHARD", "STATUS", "ATTEMPTS", "EXIT", "NODE", "ELAPSED", "JOB", "NOTE")
     rows = [
         (
             str(shard.index), shard.state, str(shard.attempts), ending(shard), shard.node, elapsed(shard), shard.job,
@@ -69,8 +70,8 @@ def note(shard: ShardStatus) -> str:
 
 
 def elapsed(shard: ShardStatus, now: float | None = None) -> str:
-    """How long the last attempt took, or has taken so far."""
-    if shard.started is None:
+    """How long the last attempt took, or has taken so far; nothing for a shard between two of them."""
+    if shard.started is None or shard.state == "pending":
         return ""
     return spell((shard.ended or now or time.time()) - shard.started)
 

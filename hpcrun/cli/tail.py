@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections.abc import Sequence
 
+from hpcrun import ledger
 from hpcrun.run import Run
 
 _BLOCK = 1 << 16
@@ -42,6 +44,7 @@ class Tail:
     ) -> None:
         self._run, self._shard, self._attempt, self._prefix = run, shard, attempt, prefix
         self._role, self._replica = role, replica
+        self._from: int | None = None
         self._at: dict[str, int] = {}
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._new_line = True
@@ -58,7 +61,14 @@ class Tail:
         return "".join(self._prefixed(self._read(path)) for path in self._paths())
 
     def _paths(self) -> list[str]:
-        return self._run.log_paths(self._shard, self._attempt, role=self._role, replica=self._replica)
+        """The files to read: of one attempt, or of the last, and of those that began since the last call."""
+        numbers: Sequence[int | None] = [self._attempt]
+        if self._attempt is None:
+            newest = max(len(ledger.read(self._run.dir, self._shard)) - 1, 0)
+            numbers = range(newest if self._from is None else self._from, newest + 1)
+            self._from = newest
+        paths = (self._run.log_paths(self._shard, one, role=self._role, replica=self._replica) for one in numbers)
+        return [path for of_one in paths for path in of_one]
 
     def _read(self, path: str) -> str:
         try:

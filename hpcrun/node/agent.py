@@ -11,9 +11,9 @@ from hpcrun import environ as dialects
 from hpcrun import events
 from hpcrun.allocation import from_slurm, on_this_machine
 from hpcrun.node import meeting as meetings
-from hpcrun.node import ports, program, wire
+from hpcrun.node import memory, ports, program, wire
 from hpcrun.node.readiness import Readiness
-from hpcrun.node.shard import logs, results_folder
+from hpcrun.node.shard import logs, results_folder, time_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class _Agent:
         self._child = 0
         self._readiness: Readiness | None = None
         self._tried = self._lives = ""
-        self._ends = 0
+        self._ends = self._kills = 0
 
     def carry_out(self) -> None:
         """Wait for the start, run the program, and say how it ended."""
@@ -94,12 +94,14 @@ class _Agent:
             self._rest()
             ended = self._run_once(order)
         if ended is not None:
-            self._wire.send({"event": "ended", "code": ended.code, "signal": ended.signal, "why": ended.why})
+            starved = ended.why is None and bool(ended.code or ended.signal) and memory.kills() > self._kills
+            why = "out_of_memory" if starved else ended.why
+            self._wire.send({"event": "ended", "code": ended.code, "signal": ended.signal, "why": why})
 
     def _await_start(self) -> dict[str, Any]:
         while True:
             number, stop = program.next_signal(None, self)
-            if self._orders:
+            if self._orders and stop is None:  # both may have come at once
                 return self._orders.pop()
             self._heed(number, stop)
 
@@ -126,7 +128,7 @@ class _Agent:
             self.fail(str(error), "launch_failed")
             return None
         given = self._environ(order)
-        role = self._role
+        role, self._kills = self._role, memory.kills()
         words = [dialects.expanded(word, given) for word in role.command] if role.expand else list(role.command)
         os.makedirs(os.path.dirname(self._log()), 0o700, exist_ok=True)
         out, err = logs(self._plan, self._run, self._who)
@@ -149,7 +151,7 @@ class _Agent:
         role = self._role
         try:
             return program.supervise(
-                self._child, timeout=self._plan.timeout if role.name == "job" else None, grace=self._plan.grace,
+                self._child, timeout=time_left(self._plan) if role.name == "job" else None, grace=self._plan.grace,
                 insist=self._local, lifeline=None, marker=self._run.cancelled, crew=self,
             )  # fmt: skip
         finally:

@@ -11,6 +11,7 @@ from hpcrun.node.shard import carried_through, leave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
     from hpcrun.allocation import Allocation
@@ -35,7 +36,7 @@ def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
     shards = range(here.first, here.first + here.count) if plan.gang else range(first, first + here.pack)
     shards = range(shards.start, min(shards.stop, here.first + here.count))
     if plan.worker is None and not plan.gang:
-        ended = _one_by_one(plan, run, allocation, shards)
+        ended = _one_by_one(plan, run, allocation, _asked_for(run, shards, in_round))
     else:
         from hpcrun.node.together import in_allocation  # what a plain shard need not load
 
@@ -44,7 +45,17 @@ def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
     leave(ended)
 
 
-def _one_by_one(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> program.Ended:
+def _asked_for(run: RunDir, shards: range, in_round: int) -> Sequence[int]:
+    """Those of an element's `shards` that it is to run: in a retry by hand, of several only the chosen ones."""
+    if not in_round or len(shards) == 1:
+        return shards
+    from hpcrun.indexes import parse_indexes
+
+    chosen = set(parse_indexes(_read(run.round(in_round))))
+    return [shard for shard in shards if shard in chosen]
+
+
+def _one_by_one(plan: Plan, run: RunDir, allocation: Allocation, shards: Sequence[int]) -> program.Ended:
     """Run the shards of this element; how it ended, for several the first bad end.
 
     Several are tried again here: Slurm would start all of them again for the sake of one.
@@ -53,19 +64,15 @@ def _one_by_one(plan: Plan, run: RunDir, allocation: Allocation, shards: range) 
     in_place = plan.retry == "in_place" or len(shards) > 1
     for shard in shards:
         ended, again = carried_through(plan, run, allocation, shard, None, in_place=in_place)
-        if again and not _taken_back(run, allocation):
-            ended, _ = carried_through(plan, run, allocation, shard, None, in_place=True)
+        if again:
+            from hpcrun.node import requeue  # the first start is not to wait for what it does not need
+
+            if not requeue.taken_back(run, allocation):
+                ended, _ = carried_through(plan, run, allocation, shard, None, in_place=True)
         if ended.why == "told":
             return ended
         worst = worst or (ended if ended.code or ended.signal else None)
     return worst or program.Ended(0)
-
-
-def _taken_back(run: RunDir, allocation: Allocation) -> bool:
-    """Whether Slurm starts this element again, or nobody is to, because an end was asked for meanwhile."""
-    from hpcrun.node import requeue  # the first start is not to wait for what it does not need
-
-    return program.is_told() or os.path.exists(run.cancelled) or requeue.requeue(allocation)
 
 
 def _claimed(path: str, job: str) -> bool:
@@ -91,6 +98,9 @@ def _stand_back(claim: str, batch: int, allocation: Allocation) -> NoReturn:
 
 def _drop_empty_output(run: RunDir) -> None:
     """Remove what Slurm wrote for this element when it wrote nothing, as it does nearly always."""
-    path = os.readlink("/proc/self/fd/1") if os.path.islink("/proc/self/fd/1") else ""
-    if os.path.dirname(path) == os.path.realpath(run.slurm) and os.fstat(1).st_size == 0:
-        os.unlink(path)
+    try:
+        path = os.readlink("/proc/self/fd/1")
+        if os.path.dirname(path) == os.path.realpath(run.slurm) and os.fstat(1).st_size == 0:
+            os.unlink(path)
+    except OSError:  # it is gone already, or the folder cannot be written: an empty file may stay
+        pass

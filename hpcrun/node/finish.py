@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 20.0
 """Seconds that accounting has, which lags behind, to explain how the last job ended."""
+_LAST_PATIENCE = 480.0
+"""Seconds to go on waiting where this job cannot be started again; its time limit is ten minutes."""
 _TRIES = 30
 """Starts after which a run that nobody can explain is called failed."""
 
@@ -39,9 +41,11 @@ def tell(run: RunDir, in_round: int) -> NoReturn:
     """Tell how `run` has ended with this round, and exit as `hpcrun wait` would."""
     allocation = from_slurm(os.environ)
     watched = Run(run.path)
-    status = _ended(watched)
-    if not status.done and _started_too_early(status, allocation) and requeue.requeue(allocation):
-        os._exit(0)
+    status = _ended(watched, _PATIENCE)
+    if not status.done and _started_too_early(status, allocation):
+        if requeue.requeue(allocation):
+            os._exit(0)
+        status = _ended(watched, _LAST_PATIENCE)
     status = _concluded(watched, status)
     counts: dict[str, Value] = {state: count for state, count in status.counts().items()}  # noqa: C416
     facts: dict[str, Value] = {
@@ -55,12 +59,12 @@ def tell(run: RunDir, in_round: int) -> NoReturn:
     os._exit(status.exit_code())
 
 
-def _ended(run: Run) -> RunStatus:
-    """The status of `run` once it has ended, or after some patience.
+def _ended(run: Run, patience: float) -> RunStatus:
+    """The status of `run` once it has ended, or after that many seconds.
 
     Who follows starts again what was lost without a word, too, so that nobody else needs to.
     """
-    end_by = time.monotonic() + _PATIENCE
+    end_by = time.monotonic() + patience
     for status in run.follow():
         if status.done or time.monotonic() > end_by:
             break

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import time
 
 from hpcrun import environ as dialects
@@ -16,6 +15,7 @@ from hpcrun import events
 from hpcrun.node import program
 from hpcrun.node.hub import Hub, Seat, Trouble
 from hpcrun.node.meeting import Meeting
+from hpcrun.node.shard import time_left
 from hpcrun.node.steps import Steps
 
 TYPE_CHECKING = False
@@ -91,7 +91,7 @@ class Gang:
             if seat.state == "here":
                 seat.state = "starting"
                 self.hub.tell(seat, do="start", job=self._allocation.job, **self._gpus(seat))
-        if self._lifeline is not None and _is_closed(self._lifeline):
+        if self._lifeline is not None and program.is_closed(self._lifeline):
             raise program.Interrupted("abandoned")
 
     def passed_on(self, number: int) -> None:
@@ -120,7 +120,9 @@ class Gang:
                 self._steps.start(self._plan.job, len(self._shards))
         except OSError as error:
             raise Trouble(f"cannot start {error.filename or 'srun'}: {error.strerror}", "launch_failed") from error
-        until = time.monotonic() + self._plan.start_timeout
+        until, deadline = time.monotonic() + self._plan.start_timeout, self._plan.deadline
+        if deadline is not None:
+            until = min(until, time.monotonic() + deadline - time.time())
         while not self._ready():
             number, stop = program.next_signal(until, self)
             self._note_delay()
@@ -129,6 +131,8 @@ class Gang:
             if number in program.ENDING:
                 return program.Ended(number or 0, "told")
             if number is None and not self._ready():
+                if deadline is not None and time.time() >= deadline:
+                    return program.Ended(signal.SIGTERM, "timed_out")
                 raise self._too_late()
         return None
 
@@ -161,8 +165,8 @@ class Gang:
                 seat, do="start", job=self._allocation.job, peers=nodes, port=port, environ=self.environ(seat.shard),
                 **self._gpus(seat),
             )  # fmt: skip
-        end_by = None if self._plan.timeout is None else time.monotonic() + self._plan.timeout
-        notice = program.notice_of(0, self._plan.warning, end_by)
+        left = time_left(self._plan)
+        notice = program.notice_of(0, self._plan.warning, None if left is None else time.monotonic() + left)
         while any(seat.state not in ("ended", "lost") for seat in jobs):
             number, stop = program.next_word(None, self, notice)
             if stop is not None:
@@ -299,12 +303,6 @@ _NOT_YET = {
 
 def _hung_up(seat: Seat) -> bool:
     return seat.wire is None or seat.wire.closed
-
-
-def _is_closed(pipe: int) -> bool:
-    poll = select.poll()
-    poll.register(pipe, 0)
-    return bool(poll.poll(0))
 
 
 def tail(path: str) -> list[str]:

@@ -270,7 +270,10 @@ class Hub:
             raise Trouble(f"{seat.called(self._alone)} has used up the run's timeout", "timed_out", seat)
         how = f"was killed by signal {seat.signal}" if seat.signal else f"exited with code {seat.code}"
         before = " before its job had ended" if seat.role == "worker" else ""
-        raise Trouble(f"{seat.called(self._alone)} {how}{before}", "failed", seat)
+        text = f"{seat.called(self._alone)} {how}{before}"
+        if seat.why == "out_of_memory":
+            raise Trouble(f"{text}: it ran out of memory", "out_of_memory", seat)
+        raise Trouble(text, "failed", seat)
 
     # Whether its endpoints can be reached from here.
 

@@ -31,6 +31,10 @@ else:
 _BROKEN = 70
 """What a shard's supervisor exits with when it could not do its work (EX_SOFTWARE); a program may use it too."""
 _AWAITED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+_LOOKING = 1.0
+"""Seconds for which somebody may look who holds the lock."""
+_SET_CHILD_SUBREAPER = 36
+"""Of prctl(2)."""
 
 
 def carry_out(plan: Plan, run: RunDir, chosen: Sequence[int], in_round: int) -> NoReturn:
@@ -40,19 +44,32 @@ def carry_out(plan: Plan, run: RunDir, chosen: Sequence[int], in_round: int) -> 
     """
     program.watch()
     lock = os.open(run.local_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _take(lock)
     if os.fork():
         os._exit(0)  # so that the submitter can wait for its child and keeps no zombie of it
     own = os.getpid()
     if not events.claim(run.claim(0, in_round), f"local-{own}"):
         os.write(2, b"hpcrun: this round of the run has had its supervisor\n")
         os._exit(_BROKEN)
+    os.ftruncate(lock, 0)
     os.pwrite(lock, f"{own} {os.uname().nodename}\n".encode(), 0)
     supervisor = _Supervisor(plan, run, f"local-{own}", lock, chosen, in_round)
     os.write(1, b"ready %d\n" % own)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who waits for the end of this stream need not wait for the run
     supervisor.loop()
     os._exit(0)
+
+
+def _take(lock: int) -> None:
+    """Take the run's lock; who only looks who has it, holds it for a moment. Raises BlockingIOError."""
+    until = time.monotonic() + _LOOKING
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            signal.sigtimedwait((signal.SIGIO,), 0.01)
 
 
 class _Supervisor:
@@ -66,6 +83,8 @@ class _Supervisor:
         self._given: dict[range, list[str]] = {}
         self._next = 0
         self._told = False
+        # What supervisors that were killed have left behind: while it lives, nothing else is started.
+        self._left: set[int] = set()
         self._states = os.open(run.local_states, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         states = bytearray(b"e" * plan.shards)
         for unit in self._units:
@@ -78,10 +97,11 @@ class _Supervisor:
         if self._plan.upstream and not self._round:  # who starts a run again by hand does not wait for others
             self._told = not self._let_start()
         while self._running or self._waiting():
-            while self._waiting() and len(self._running) < self._at_once:
+            while self._waiting() and len(self._running) < self._at_once and not self._left:
                 self._start(self._units[self._next])
                 self._next += 1
-            if self._running:
+            _adopt_orphans()
+            if self._running or self._left:
                 self._heed(int(signal.sigwaitinfo(_AWAITED).si_signo))
 
     def _let_start(self) -> bool:
@@ -103,10 +123,11 @@ class _Supervisor:
             self._told = True
             for process in self._running:
                 os.kill(process, signal.SIGTERM)
-        while self._running:
+        while self._running or self._left:
             process, status = os.waitpid(-1, os.WNOHANG)
             if not process:
                 return
+            self._left.discard(process)
             if process in self._running:  # else a child of what this process was before it executed Python
                 self._ended(self._running.pop(process), status)
 
@@ -148,6 +169,7 @@ class _Supervisor:
         self._devices = sorted(self._devices + self._given.pop(unit), key=self._plan.devices.index)
         if any(again):
             self._units.append(unit)
+            self._left |= set(_orphans(self._run.start)) - self._running.keys()
         os.pwrite(self._states, (b"w" if any(again) else b"e") * len(unit), unit.start)
 
     def _record_loss(self, shard: int, status: int) -> bool:
@@ -155,11 +177,13 @@ class _Supervisor:
         if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status) != _BROKEN:
             return False
         entries = ledger.read(self._run, shard)
-        if not entries or entries[-1].end is not None:
-            return False
         # The shard's own supervisor was killed, or could not write; its guard has ended the program.
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         stopped = self._told or os.path.exists(self._run.cancelled) or not number
+        if not entries:
+            return False
+        if entries[-1].end is not None:  # it was killed between two attempts
+            return bool(entries[-1].end.get("again")) and not stopped
         again = not stopped and retry.again(self._plan.budgets, ledger.history(entries, self._round))
         facts: dict[str, Value] = {
             "at": time.time(),
@@ -168,5 +192,43 @@ class _Supervisor:
             "cause": "lost",
             "again": again,
         }
-        events.add(self._run.record(shard, entries[-1].number), "end", facts)
+        try:
+            events.add(self._run.record(shard, entries[-1].number), "end", facts)
+        except OSError as error:  # the others are to go on
+            os.write(2, f"hpcrun: cannot record the end of shard {shard}: {error.strerror}\n".encode())
+            return False
         return again
+
+
+_adopts = False
+
+
+def _adopt_orphans() -> None:
+    """Let what a killed supervisor leaves behind become children of this process, so that it sees their end."""
+    global _adopts
+    if _adopts:
+        return
+    _adopts = True
+    try:
+        import ctypes  # when the first shards have been started: nobody is to wait for it
+
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):  # then the next attempt may begin while the last one still ends
+        pass
+
+
+def _orphans(start: str) -> list[int]:
+    """The guards and agents among this process's children: copies of the runtime, which is the file `start`."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return [int(process) for process in file.read().split() if _runs(int(process), start)]
+    except OSError:
+        return []
+
+
+def _runs(process: int, start: str) -> bool:
+    try:
+        with open(f"/proc/{process}/cmdline", "rb") as file:
+            return os.fsencode(start) in file.read().split(b"\0")
+    except OSError:
+        return False

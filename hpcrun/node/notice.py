@@ -17,50 +17,71 @@ if TYPE_CHECKING:
 
 _EARLY = 60.0
 """Seconds by which Slurm's own warning may come before its time (sbatch's manual, --signal)."""
+_TRY_AGAIN = 0.5
+"""Seconds until a warning that nobody wanted is given again: a program may be about to ask for it."""
 _LOOK_AGAIN = 0.02
 
 
 class Notice:
     """The warning of one program: a signal, and how many seconds before its end, which is at the time `end_by`.
 
-    `at` is when this process's own clock has it due, None where it has not. `leader` is the program's process; 0 where
-    there is none here. What comes from both clocks, of one end, is one warning.
+    `leader` is the program's process; 0 where there is none here. This process's own clock gives it, and Slurm may send
+    it as well: what comes from both of one end is one warning.
     """
 
-    __slots__ = ("_ahead", "_given", "_heard", "_leader", "at", "number")
+    __slots__ = ("_ahead", "_given", "_heard", "_leader", "_own", "_retry", "number")
 
     def __init__(self, asked: tuple[int, float], end_by: float | None, leader: int) -> None:
         self.number, self._ahead = asked
         self._leader = leader
-        self.at = None if end_by is None else end_by - self._ahead
+        self._own = None if end_by is None else end_by - self._ahead
         self._given = False
         self._heard: float | None = None
+        self._retry: float | None = None
+
+    @property
+    def at(self) -> float | None:
+        """When something is due, by time.monotonic(); None where nothing is."""
+        times = [due for due in (self._own, self._retry) if due is not None]
+        return min(times) if times else None
 
     def is_due(self) -> bool:
-        """Whether the warning is to be given, its time `at` having come: Slurm may have been faster."""
-        self.at, self._given = None, True
-        return self._heard is None or time.monotonic() - self._heard > self._ahead + _EARLY
+        """Whether the warning is to be given, the time `at` having come: Slurm may have been faster."""
+        now = time.monotonic()
+        if self._retry is not None and now >= self._retry:
+            return True
+        self._own, self._given = None, True
+        if self._heard is not None and now - self._heard < self._ahead + _EARLY:
+            return False
+        self._heard = now
+        return True
 
     def is_new(self) -> bool:
         """Whether a signal from outside is a warning, or the one of the same end that has been given already."""
+        if self._given:
+            return False
         self._heard = time.monotonic()
-        return not self._given
+        return True
 
     def give(self, crew: Crew | None) -> None:
         """Warn the program, and whoever it works with."""
-        if self._leader:
-            warn(self._leader, self.number)
-        if crew is not None:
+        if crew is not None and self._retry is None:
             crew.passed_on(self.number)
+        wanted = not self._leader or warn(self._leader, self.number)
+        now = time.monotonic()
+        late = self._heard is not None and now - self._heard > self._ahead + _EARLY
+        self._retry = None if wanted or late else now + _TRY_AGAIN
 
 
-def warn(leader: int, number: int) -> None:
-    """Send a signal to those processes of the session of `leader` that want it, and to nobody whom it would end.
+def warn(leader: int, number: int) -> bool:
+    """Send a signal to those processes of the session of `leader` that want it; whether there was one.
 
-    A process that has one above it that wants it gets none: srun, mpirun and careful shells hand it on themselves.
+    Nobody gets it whom it would end. Nor does a process that has one above it that wants it: srun, mpirun and careful
+    shells hand it on themselves.
     """
     family = {process: parent for process in session_of(leader) if (parent := _parent(process))}
     heads = [process for process, parent in family.items() if parent not in family]
+    wanted = False
     while heads:
         process = heads.pop()
         if not _wants(process, number):
@@ -68,8 +89,10 @@ def warn(leader: int, number: int) -> None:
             continue
         try:
             os.kill(process, number)
+            wanted = True
         except (ProcessLookupError, PermissionError):
             pass
+    return wanted
 
 
 def _parent(process: int) -> int:

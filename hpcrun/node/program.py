@@ -384,6 +384,13 @@ def _look_after(crew: Crew | None) -> None:
         pass
 
 
+def is_closed(pipe: int) -> bool:
+    """Whether nobody holds the other end of a pipe any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
+
+
 class _Guard:
     """The process that outlives the supervisor."""
 

@@ -6,9 +6,12 @@ import os
 import subprocess
 import time
 
+from hpcrun.node import program
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hpcrun.allocation import Allocation
+    from hpcrun.rundir import RunDir
 
 _DEADLINE = 60.0
 _TOGETHER = 10.0
@@ -35,10 +38,26 @@ def incomplete(allocation: Allocation) -> bool:
     return not together and allocation.restarts < _TRIES
 
 
-def is_current(allocation: Allocation) -> bool:
-    """Whether this job runs, in this start of it: not cancelled, and not given to another start already."""
+def taken_back(run: RunDir, allocation: Allocation) -> bool:
+    """Whether Slurm starts this job again, or nobody is to, because an end was asked for or it is no longer ours.
+
+    After a signal from outside never, or the run could not be cancelled: Slurm revives even what is cancelled. Nor
+    where this is an earlier start of the job, on a node that has come back.
+    """
+    if program.is_told() or os.path.exists(run.cancelled) or _is_current(allocation) is False:
+        return True
+    return requeue(allocation)
+
+
+def _is_current(allocation: Allocation) -> bool | None:
+    """Whether this job runs, in this start of it: not cancelled, and not given to another start already.
+
+    None where nobody can say.
+    """
     shown = _shown(_address(allocation))
-    return shown.get("JobState") == "RUNNING" and int(shown.get("Restarts", "0")) == allocation.restarts
+    if "JobState" not in shown:
+        return None
+    return shown["JobState"] == "RUNNING" and int(shown.get("Restarts", "0")) == allocation.restarts
 
 
 def _shown(job: str) -> dict[str, str]:
@@ -46,7 +65,7 @@ def _shown(job: str) -> dict[str, str]:
     try:
         done = subprocess.run(
             ["scontrol", "--oneliner", "show", "job", job], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=_DEADLINE, check=False,
+            errors="replace", timeout=_DEADLINE, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return {}

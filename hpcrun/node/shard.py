@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # without the enums that `signal` wraps it in: they cost a shard 4 ms of CPU
 
+_INSIST = 60.0
+"""Seconds for which the end of an attempt is tried to be written."""
+_LOOK_UP = 1.0
+"""Seconds after which a shard that waits for its next attempt sees whether it is still to start."""
 _REQUEUED = b"DUE TO JOB REQUEUE"
 # What slurmstepd writes into a job's own output when somebody ends it; without slurmdbd there is no other witness.
 _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
@@ -44,7 +48,7 @@ def carried_through(
     How it ended, and whether another attempt is due that Slurm has to start.
     """
     while True:
-        begun = begin(plan, run, allocation, range(shard, shard + 1))
+        begun = begin(plan, run, allocation, range(shard, shard + 1), lifeline)
         if isinstance(begun, program.Ended):
             return begun, False
         ended, again = _attempt(plan, run, allocation, shard, begun, lifeline)
@@ -57,12 +61,13 @@ def _attempt(
 ) -> tuple[program.Ended, bool]:
     """Run the program of `shard` once, between the two lines of its record; and whether to try again."""
     before = memory.kills()
-    ended = begun.wait()
+    ended = begun.stopped()
     if ended is None:
         ended = kept(plan, run, shard, begun.number, carry_out(plan, run, allocation, shard, begun.number, lifeline))
+    settle(plan, run, allocation, (), None, again=False)  # nothing is tried again when the time of the run is up
     cause = cause_of(ended, run, allocation, before)
     again = again_after(plan, run, begun, ended, cause)
-    more: dict[str, Value] = {}
+    more = why_stopped(run, cause)
     if cause == "preempted" and _REQUEUED in _said(allocation.said):
         more["detail"] = "requeued from outside"
     write_end(plan, run, shard, begun, ended, cause, time.time(), again=again, **more)
@@ -73,28 +78,23 @@ def _attempt(
 class Begun:
     """An attempt whose record has begun: its `number`, and why those before it ended, in this round."""
 
-    __slots__ = ("_due", "_run", "history", "number")
+    __slots__ = ("_run", "history", "number")
 
-    def __init__(self, number: int, history: list[Cause | None], due: float, run: RunDir) -> None:
-        self.number, self.history, self._due, self._run = number, history, due, run
+    def __init__(self, number: int, history: list[Cause | None], run: RunDir) -> None:
+        self.number, self.history, self._run = number, history, run
 
-    def wait(self) -> program.Ended | None:
-        """Wait until the attempt may start: None then, or its end where it is not to start any more."""
-        while time.time() < self._due and not self._stopped():
-            number, _ = program.next_signal(time.monotonic() + self._due - time.time(), None)
-            if number in program.ENDING:
-                return program.Ended(number or 0, "told")
-        if not self._stopped():
+    def stopped(self) -> program.Ended | None:
+        """Its end where no program of it may start any more, else None."""
+        if not os.path.exists(self._run.cancelled):
             return None
         nothing = program.Ended(0, "told")
         nothing.code = -1  # no program has run
         return nothing
 
-    def _stopped(self) -> bool:
-        return os.path.exists(self._run.cancelled)
 
-
-def begin(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> Begun | program.Ended:
+def begin(
+    plan: Plan, run: RunDir, allocation: Allocation, shards: range, lifeline: int | None
+) -> Begun | program.Ended:
     """Begin the records of the next attempt of `shards`, which are one or a gang.
 
     Where there is to be none, how this start of the job ends: well if the work is done, by whomever.
@@ -103,21 +103,71 @@ def begin(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> Beg
     if plan.deadline is not None and time.time() >= plan.deadline:
         settle(plan, run, allocation, (), None, again=False)
     while True:
-        entries = _known(run, allocation, first) if os.path.exists(run.record(first, 0)) or allocation.restarts else []
-        if any(entry.succeeded for entry in entries):
+        entries = _known(run, allocation, first) if _has_past(run, allocation, first) else []
+        if entries and _is_outlived(entries[-1], allocation):
+            _say(f"shard {first} has been given to a later start of this job, or to a retry; nothing is run")
+            return program.Ended(int(signal.SIGTERM), "told")
+        if _is_done(run, shards, entries):
             _say(f"shard {first} has succeeded already; nothing is run")
             return program.Ended(0)
         history = ledger.history(entries, allocation.round)
         if history and not _to_go_on(plan, entries[-1], history):
             _say(f"shard {first} has ended for good ({history[-1]}); `hpcrun retry` starts it again")
+            settle(plan, run, allocation, (first,), history[-1], again=False)
             return program.Ended(1 << 8)
+        last = entries[-1].end if history else None
+        if last and last.get("due"):
+            # Clocks of nodes differ; nobody waits for longer than the back-off itself.
+            due = min(float(last["due"]), time.time() + retry.delay(plan.backoff, history))
+            told = _await(plan, run, allocation, due, lifeline)
+            if told is not None:
+                return told
         number = len(entries)
         try:
             _open_records(plan, run, allocation, shards, number)
         except FileExistsError:
             continue  # another start of this shard was faster
-        due = float(entries[-1].end.get("due", 0.0)) if history and entries[-1].end is not None else 0.0
-        return Begun(number, history, due, run)
+        return Begun(number, history, run)
+
+
+def _has_past(run: RunDir, allocation: Allocation, shard: int) -> bool:
+    """Whether there may have been attempts before; the first start of a run is not to look far for them."""
+    first = run.record(shard, 0), run.silence(shard, 0)
+    return bool(allocation.restarts or allocation.round) or any(map(os.path.exists, first))
+
+
+def _is_outlived(last: ledger.Entry, allocation: Allocation) -> bool:
+    """Whether somebody else has gone on with this shard: its job was started again, or it was tried again by hand.
+
+    So it is where a node comes back whose work was given to another, and where Slurm revives a job of an old round.
+    """
+    if last.round != allocation.round:
+        return last.round > allocation.round
+    start = last.start or {}
+    return start.get("job") == allocation.job and int(start.get("restarts", 0)) > allocation.restarts
+
+
+def _is_done(run: RunDir, shards: range, entries: Sequence[ledger.Entry]) -> bool:
+    """Whether the first of `shards`, which has these `entries`, has succeeded, and with it all of its gang."""
+    if not any(entry.succeeded for entry in entries):
+        return False
+    return all(any(entry.succeeded for entry in ledger.read(run, shard)) for shard in shards[1:])
+
+
+def _await(plan: Plan, run: RunDir, allocation: Allocation, due: float, lifeline: int | None) -> program.Ended | None:
+    """Wait until the next attempt may start: None then, or the end where there is to be none any more.
+
+    The attempt has not begun: whoever asks meanwhile is told that the last one is to be tried again.
+    """
+    while time.time() < due and not os.path.exists(run.cancelled):
+        until = min(due, time.time() + _LOOK_UP, *(() if plan.deadline is None else (plan.deadline,)))
+        number, _ = program.next_signal(time.monotonic() + until - time.time(), None)
+        if number in program.ENDING:
+            return program.Ended(number or 0, "told")
+        if lifeline is not None and program.is_closed(lifeline):
+            return program.Ended(1 << 8, "abandoned")
+        settle(plan, run, allocation, (), None, again=False)
+    return program.Ended(int(signal.SIGTERM), "told") if os.path.exists(run.cancelled) else None
 
 
 def _to_go_on(plan: Plan, last: ledger.Entry, history: list[Cause | None]) -> bool:
@@ -130,6 +180,8 @@ def _known(run: RunDir, allocation: Allocation, shard: int) -> list[ledger.Entry
     """The attempts so far. One that was left without an end, because its node is lost, gets one here."""
     entries = ledger.read(run, shard)
     if not entries or entries[-1].end is not None or allocation.cluster != "slurm":
+        return entries
+    if _is_outlived(entries[-1], allocation):
         return entries
     last = entries[-1]
     since = int(last.start["said"]) if last.start is not None and last.start.get("job") == allocation.job else 0
@@ -166,6 +218,7 @@ def write_start(record: int, allocation: Allocation, shard: int, number: int, *,
         "job": allocation.job,
         "task": allocation.task,
         "round": allocation.round,
+        "restarts": allocation.restarts,
         "said": allocation.said,
     }
     events.write(record, "start", {**start, "gang": True} if gang else start)
@@ -190,8 +243,25 @@ def write_end(
     facts: dict[str, Value] = {
         "at": at, "exit_code": ended.code, "signal": ended.signal, "cause": cause, "again": again, **more,
     }  # fmt: skip
-    late = retry.delay(plan.backoff, [*begun.history, cause]) if again else 0.0
-    events.add(run.record(shard, begun.number), "end", {**facts, "due": at + late} if late else facts)
+    # What is tried again, and when, is one thing for all of a gang.
+    late = retry.delay(plan.backoff, [*begun.history, more.get("gang", cause)]) if again else 0.0  # type: ignore[list-item]
+    _insist(run.record(shard, begun.number), {**facts, "due": at + late} if late else facts)
+
+
+def _insist(record: str, end: Mapping[str, Value]) -> None:
+    """Write an end, for a while again and again where there is no room for it: without it the work would be done twice.
+
+    Raises OSError when that comes to nothing.
+    """
+    until = time.monotonic() + _INSIST
+    while True:
+        try:
+            return events.add(record, "end", end)
+        except OSError as error:
+            number, _ = program.next_signal(time.monotonic() + _LOOK_UP, None)
+            if number in program.ENDING or time.monotonic() > until:
+                _say(f"cannot record the end of an attempt in {record}: {error.strerror}")
+                raise
 
 
 def again_after(plan: Plan, run: RunDir, begun: Begun, ended: program.Ended, cause: Cause | None) -> bool:
@@ -248,7 +318,7 @@ def carry_out(
         return program.Ended(program.start_code(role.cwd) << 8)
     return program.supervise(
         child,
-        timeout=_time_left(plan),
+        timeout=time_left(plan),
         grace=plan.grace,
         insist=allocation.cluster == "local",
         lifeline=lifeline,
@@ -301,12 +371,15 @@ def settle(
         return
     from hpcrun.node import stopping  # what most runs need not load
 
-    stopping.stop_if_overdue(plan, run, allocation)
-    for shard in shards if cause not in (None, "cancelled") and not again else ():
-        stopping.count_failed(plan, run, allocation, shard)
+    try:
+        stopping.stop_if_overdue(plan, run, allocation)
+        for shard in shards if cause not in (None, "cancelled") and not again else ():
+            stopping.count_failed(plan, run, allocation, shard)
+    except OSError as error:  # a shard must not be lost for it
+        _say(f"cannot stop the run: {error.strerror}")
 
 
-def _time_left(plan: Plan) -> float | None:
+def time_left(plan: Plan) -> float | None:
     """Seconds that an attempt may take from now on."""
     if plan.deadline is None:
         return plan.timeout
@@ -327,6 +400,14 @@ def cause_of(ended: program.Ended, run: RunDir, allocation: Allocation, kills: i
     if ended.why == "told":
         return told_by(run, allocation)
     return "timed_out" if ended.why == "timed_out" else "lost"
+
+
+def why_stopped(run: RunDir, cause: Cause | None) -> dict[str, Value]:
+    """Why an attempt was ended, in words for its record, where its whole run was stopped."""
+    stopped = events.stopped(run) if cause in ("cancelled", "timed_out") else None
+    if stopped is None or not stopped[1] or (cause == "timed_out" and stopped[0] != "run_timeout"):
+        return {}
+    return {"detail": stopped[1]}
 
 
 def told_by(run: RunDir, allocation: Allocation) -> Cause:

@@ -48,7 +48,7 @@ def _stop(run: RunDir, allocation: Allocation, by: str, text: str) -> None:
         return
     if allocation.cluster == "local":
         supervisor = os.getppid()
-        if supervisor > 1:
+        if allocation.job == f"local-{supervisor}":  # else that is dead, and this the child of a stranger
             os.kill(supervisor, signal.SIGTERM)
         return
     import subprocess

@@ -9,7 +9,19 @@ from hpcrun import events, ledger
 from hpcrun.node import memory, program
 from hpcrun.node.gang import Gang, tail
 from hpcrun.node.hub import Trouble
-from hpcrun.node.shard import Begun, again_after, begin, carry_out, cause_of, kept, open_log, settle, told_by, write_end
+from hpcrun.node.shard import (
+    Begun,
+    again_after,
+    begin,
+    carry_out,
+    cause_of,
+    kept,
+    open_log,
+    settle,
+    told_by,
+    why_stopped,
+    write_end,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,32 +45,30 @@ def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range
 
         if requeue.incomplete(allocation) and not program.is_told():
             os.write(2, b"hpcrun: this job was started again without its workers; all of it is requeued\n")
-            requeue.requeue(allocation)
+            if not requeue.requeue(allocation):
+                _give_up(run, shards)
             return program.Ended(_FAILED)
     ended, due = carried_through(plan, run, allocation, shards, None, in_place=plan.retry == "in_place")
-    if due is None or _taken_back(run, allocation):
+    if due is None:
+        return ended
+    from hpcrun.node import requeue
+
+    if requeue.taken_back(run, allocation):
         return ended
     if due == "in_place":
         return carried_through(plan, run, allocation, shards, None, in_place=True)[0]
-    for shard in shards:
-        last = run.record(shard, len(ledger.read(run, shard)) - 1)
-        events.add(last, "given_up", {"at": time.time(), "text": _NOT_TAKEN_BACK})
+    _give_up(run, shards)
     return ended
 
 
+def _give_up(run: RunDir, shards: range) -> None:
+    """Say in the record of each shard's last attempt that there will be no other one."""
+    last = len(ledger.read(run, shards.start)) - 1
+    for shard in shards if last >= 0 else ():
+        events.add(run.record(shard, last), "given_up", {"at": time.time(), "text": _NOT_TAKEN_BACK})
+
+
 _NOT_TAKEN_BACK = "its node is lost, and Slurm refuses to start the job again (scontrol requeue)"
-
-
-def _taken_back(run: RunDir, allocation: Allocation) -> bool:
-    """Whether Slurm starts this job again, or nobody is to, because an end was asked for meanwhile.
-
-    After a signal from outside never, or the run could not be cancelled: Slurm revives even what is cancelled.
-    """
-    from hpcrun.node import requeue
-
-    if program.is_told() or os.path.exists(run.cancelled) or not requeue.is_current(allocation):
-        return True
-    return requeue.requeue(allocation)
 
 
 def carried_through(
@@ -70,7 +80,7 @@ def carried_through(
     or, after the loss of a node, ``nowhere``. Locally there is one node, which is not lost.
     """
     while True:
-        begun = begin(plan, run, allocation, shards)
+        begun = begin(plan, run, allocation, shards, lifeline)
         if isinstance(begun, program.Ended):
             return begun, None
         ended, again, lost = _attempt(plan, run, allocation, shards, begun, lifeline)
@@ -92,6 +102,7 @@ def _attempt(
     before, number = memory.kills(), begun.number
     gang = Gang(plan, run, allocation, shards, number, lifeline)
     ended, trouble, aside = _outcome(plan, run, allocation, shards, begun, gang, lifeline)
+    settle(plan, run, allocation, (), None, again=False)  # nothing is tried again when the time of the run is up
     cause, at = _cause(ended, trouble, run, allocation, before), time.time()
     blamed = trouble or aside
     if blamed is not None:
@@ -100,7 +111,7 @@ def _attempt(
     if cause is None:  # a failure is told at once; who waits for a success waits for the last words of the workers too
         gang.disband()
     whole = _Whole(ended, cause, trouble, aside, before)
-    for shard in shards:
+    for shard in reversed(shards):  # the first one's end says that all are written
         code, own, more = _own_end(run, allocation, shard, gang.hub.seats.get(("job", shard, 0)), whole)
         if own is None and not again:
             code = kept(plan, run, shard, number, code)
@@ -117,7 +128,7 @@ def _outcome(
     plan: Plan, run: RunDir, allocation: Allocation, shards: range, begun: Begun, gang: Gang, lifeline: int | None
 ) -> tuple[program.Ended, Trouble | None, Trouble | None]:
     """Carry out an attempt: how it ended, what made it end if that was not the job, and what went wrong beside it."""
-    ended, trouble = begun.wait(), None
+    ended, trouble = begun.stopped(), None
     try:
         if ended is None:
             ended = _carry_out(plan, run, allocation, shards, begun.number, gang, lifeline)
@@ -182,13 +193,17 @@ def _own_end(
     cause, trouble = whole.cause, whole.trouble
     if seat is not None and seat.state == "ended":
         own = program.Ended(seat.signal or seat.code << 8, seat.why or None)
-        return own, cause if seat.why == "told" else cause_of(own, run, allocation, whole.kills), {}
+        if seat.why == "out_of_memory":
+            return own, "out_of_memory", {}
+        found = cause if seat.why == "told" else cause_of(own, run, allocation, whole.kills)
+        return own, found, why_stopped(run, found)
     if trouble is None:
-        return whole.ended, cause, {} if whole.aside is None else {"detail": whole.aside.text}
+        more: dict[str, Value] = {} if whole.aside is None else {"detail": whole.aside.text}
+        return whole.ended, cause, why_stopped(run, cause) or more
     others = trouble.seat is not None and trouble.seat.shard != shard and cause in _OF_ONE
     nothing = program.Ended(_FAILED)
     nothing.code = -1  # what became of its own program does not count
-    return nothing, "cancelled" if others else cause, {"detail": trouble.text}
+    return nothing, "cancelled" if others else cause, why_stopped(run, cause) or {"detail": trouble.text}
 
 
 def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int) -> None:

@@ -20,13 +20,13 @@ NOT_YET = (
     "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
 )
 NOT_YET_OPTION = NOT_YET.replace("a field", "an option").replace("a spec", "a run")
-NOT_YET_VALUE = "anything else is not part of this version (docs/scope.md says what is planned)"
 USAGE = "Usage: hpcrun {0} [OPTIONS] {1}\nTry 'hpcrun {0} --help' for help.\n\nError: "
 RUN_USAGE = USAGE.format("submit", "SPEC.yaml | COMMAND…")
 FIELDS = (
-    "args, backoff_limit_per_index, codespec, command, completion_mode, cpus, env, export, fail_fast, gang, gpus, image, "
-    "job, kind, machine, max_parallel, memory, mounts, mpi, name, node_pool, nodes, prologue, replicas, resources, "
-    "sbatch, script, shards, start_timeout, stderr, tasks, timeout, topology, worker, working_dir"
+    "after, after_fail, after_success, args, backoff, codespec, command, completion_mode, cpus, env, export, fail_fast, "
+    "gang, gpus, image, job, kind, machine, max_failed_indexes, max_parallel, memory, mounts, mpi, name, node_pool, "
+    "nodes, prologue, replicas, resources, results, retries, retry, run_timeout, sbatch, script, shards, "
+    "shards_per_element, signal, start_timeout, stderr, tasks, timeout, topology, worker, working_dir"
 )
 REFERENCE = "wanted the name of a codespec (lower case letters, digits, - . _), or NAME/versions/NUMBER"
 SHELF = "$T/runs-home/codespecs"
@@ -39,9 +39,15 @@ CLOUD = (
     "found a field of Tyger's service that has no meaning on a cluster; wanted a codespec without it (docs/scope.md)"
 )
 NO_RUNTIME = "and no container runtime is configured; wanted [containers] with a runtime in hpcrun.toml (docs/settings.md), or a spec without image"
+RUNS = "wanted runs: the id of each, the beginning of it, or last"
+VOLUME = "wanted the absolute path of a folder that the nodes see: a cluster has no volumes"
+WARNING = "wanted a signal and how many seconds before the end (1 to 65535), such as USR2@60"
 MEMORY = "wanted an amount of memory such as 8G, 512M or 1.5GiB"
 DURATION = "wanted a duration such as 90s, 15m, 1h30m or 01:30:00"
 PARTITION = "Did you mean `partition`?"
+RETRIES = "wanted a number from 0 to 50"
+PER_INDEX = "found a limit for each index beside `gang: true`, whose shards are tried again together; wanted `retries`"
+PACKED = "wanted it with shards that are independent and have no workers"
 
 # What follows `command: [a]` in spec.yaml, and what is said about it behind "spec.yaml:".
 SPEC_LINES = [
@@ -92,7 +98,38 @@ SPEC_LINES = [
     ("export: \"A='x\"", "2: export: found \"A='x\" with an open quote, wanted ALL, NONE, or NAME[=VALUE] with commas"),
     ("export: SLURM_X=1", "2: export: found SLURM_X=, wanted a name that hpcrun does not set itself"),
     ("script: b", "2: script: found `script` beside `command`, wanted one of them"),
-    ("retries: 3", f"2: retries: {NOT_YET}"),
+    ("retries: many", f"2: retries: found 'many', {RETRIES}"),
+    ("retries: -1", f"2: retries: found -1, {RETRIES}"),
+    ("retries: 51", f"2: retries: found 51, {RETRIES}"),
+    ("retries: 1.5", f"2: retries: found 1.5, {RETRIES}"),
+    ("retries: true", f"2: retries: found true, {RETRIES}, or a mapping by cause"),
+    ("retries:", f"2: retries: found nothing, {RETRIES}, or a mapping by cause"),
+    ("retries: [1]", f"2: retries: found [1], {RETRIES}"),
+    ("retries:\n  failed: 1\n  timedout: 2", "4: retries.timedout: found an unknown cause. Did you mean `timed_out`?"),
+    ("retries: {zzz: 2}", "2: retries.zzz: found an unknown cause. Wanted one of: failed, launch_failed, node_failed, preempted, timed_out"),
+    ("retries: {cancelled: 2}", "2: retries.cancelled: found an unknown cause. Wanted one of: failed, launch_failed, node_failed, preempted, timed_out"),
+    ("retries:\n  failed: x", f"3: retries.failed: found 'x', {RETRIES}"),
+    ("retries:\n  failed: 1\n  node_failed: 51", f"4: retries.node_failed: found 51, {RETRIES}"),
+    ("retries: {failed: }", f"2: retries.failed: found nothing, {RETRIES}"),
+    ("retries: {failed: true}", f"2: retries.failed: found true, {RETRIES}"),
+    ("retries: {1: 2}", "2: retries[1]: found an unknown cause. Wanted one of: failed, launch_failed, node_failed, preempted, timed_out"),
+    ("retries: 1\nbackoffLimitPerIndex: 1", "3: backoffLimitPerIndex: found `backoffLimitPerIndex` beside `retries`, which says the same; wanted one of them"),
+    ("shards: 4\ngang: true\nbackoffLimitPerIndex: 2", f"4: backoffLimitPerIndex: {PER_INDEX}"),
+    ("shards: 4\ngang: true\nbackoff_limit_per_index: 2", f"4: backoff_limit_per_index: {PER_INDEX}"),
+    ("backoffLimit: 2", f"2: backoffLimit: {NOT_YET}"),
+    ("backoff: soon", f"2: backoff: found 'soon', {DURATION}"),
+    ("backoff: -1", f"2: backoff: found -1, {DURATION}"),
+    ("retry: never", "2: retry: found 'never', wanted 'requeue' or 'in_place'"),
+    ("maxFailedIndexes: -1", "2: maxFailedIndexes: found -1, wanted 0 or more"),
+    ("maxFailedIndexes: many", "2: maxFailedIndexes: found 'many', wanted a whole number"),
+    ("max_failed_indexes: true", "2: max_failed_indexes: found true, wanted a whole number"),
+    ("shards: 4\ngang: true\nmaxFailedIndexes: 1", "4: maxFailedIndexes: found it beside `gang: true`, whose shards fail together"),
+    ("run_timeout: 0", "2: run_timeout: found 0, wanted a duration above zero"),
+    ("activeDeadlineSeconds: soon", f"2: activeDeadlineSeconds: found 'soon', {DURATION}"),
+    ("shards_per_element: 2", f"2: shards_per_element: found it without `shards`, {PACKED}"),
+    ("shards: 4\nshardsPerElement: 0", "3: shardsPerElement: found 0, wanted 1 or more"),
+    ("shards: 4\ngang: true\nshards_per_element: 2", f"4: shards_per_element: found it beside `gang`, {PACKED}"),
+    ("shards: 4\nshards_per_element: 2\nworker: {command: [b]}", f"3: shards_per_element: found it beside `worker`, {PACKED}"),
     ("kind: worker", "2: kind: found 'worker', wanted 'job'; workers are described under `worker`"),
     ("gangScheduling: true", f"2: gangScheduling: {ALONE}"),
     ("shards: 4\ngang: true\nmax_parallel: 2", "4: max_parallel: found 2 beside `gang: true`, which starts all 4 shards at once; wanted one of them"),
@@ -107,7 +144,23 @@ SPEC_LINES = [
     ("sbatch: {ntasks: 2}", "2: sbatch.ntasks: found --ntasks, wanted the spec's own field `tasks`"),
     ("sbatch: {ntasks-per-node: 2}", "2: sbatch.ntasks-per-node: found --ntasks-per-node, which hpcrun decides: use `tasks` and `nodes` (--tasks, --nodes)"),
     ("image: x", f"2: image: found the image 'x', {NO_RUNTIME}"),
-    ("mounts: [/a]", "2: mounts: found mounts without an image, wanted both: they are what a container sees"),
+    ("mounts: [/a:/b]", "2: mounts: found /a to be seen as /b without an image; wanted an image, or /a on both sides: without a container a folder is where it is"),
+    ("mounts: ['/tmp::ro']", "2: mounts: found /tmp to be read-only without an image; wanted an image, or a folder that its permissions guard"),
+    ("mounts: [/nowhere]", "2: mounts: found no folder /nowhere, wanted one that this machine and the nodes see"),
+    ("volumeMounts:\n- {volumeId: vol_1, mountPath: /cache}", f"2: volumeMounts: found the volume 'vol_1', {VOLUME}"),
+    ("volumeMounts:\n- {name: cache, mountPath: /cache}", f"2: volumeMounts: found the volume 'cache', {VOLUME}"),
+    ("volumeMounts:\n- {volumeId: /a, mountPath: /cache}", "2: volumeMounts: found /a to be seen as /cache without an image; wanted an image, or /a on both sides: without a container a folder is where it is"),
+    ("results: kept", "2: results: found 'kept', wanted 'shared' or 'committed'"),
+    ("signal: soon", "2: signal: found the signal SOON, wanted USR1 or USR2: others end a program, or do not reach it everywhere"),
+    ("signal: ''", f"2: signal: found '', {WARNING}"),
+    ("signal: USR2@0", f"2: signal: found 'USR2@0', {WARNING}"),
+    ("signal: USR2@65536", f"2: signal: found 'USR2@65536', {WARNING}"),
+    ("signal: USR2@1m", f"2: signal: found 'USR2@1m', {WARNING}"),
+    ("signal: true", f"2: signal: found true, {WARNING}"),
+    ("signal: TERM@60", "2: signal: found the signal TERM, wanted USR1 or USR2: others end a program, or do not reach it everywhere"),
+    ("signal: 9", "2: signal: found the signal 9, wanted USR1 or USR2: others end a program, or do not reach it everywhere"),
+    ("signal: USR2\ntimeout: 60", "2: signal: found a warning 60 s before the end of what may take 60 s; wanted it to come later, or a longer `timeout`"),
+    ("sbatch: {signal: USR2}", "2: sbatch.signal: found --signal, wanted the spec's own field `signal`"),
     ("volumeMounts: [a]", "2: volumeMounts: found 'a' in 'a', wanted an absolute path without , and :"),
     ("buffers: {inputs: [a]}", f"2: buffers: {CLOUD}"),
     ("endpoints: {a: 1}", "2: endpoints: found a field of workers on the job, wanted it under `worker`"),
@@ -135,8 +188,15 @@ SPEC_LINES = [
     ("worker:\n  command: [b]\n  readiness: {tcpPort: {}}", "4: worker.readiness.tcpPort.port: is missing"),
     ("worker:\n  command: [b]\n  readiness: {}", "4: worker.readiness: wanted exactly one of tcp_port, http_get, log_watch and exec"),
     ("worker:\n  command: [b]\n  tasks: 2", "4: worker.tasks: found a worker of several processes, wanted replicas"),
-    ("completionMode: NonIndexed", f"2: completionMode: found 'NonIndexed', wanted 'Indexed' or no such field: {NOT_YET_VALUE}"),
-    ("backoffLimitPerIndex: 2", f"2: backoffLimitPerIndex: found 2, wanted 0 or no such field: {NOT_YET_VALUE}"),
+    ("completionMode: nonindexed", "2: completionMode: found 'nonindexed', wanted 'Indexed' or 'NonIndexed'"),
+    ("completionMode: NonIndexed\nbackoffLimitPerIndex: 2", "3: backoffLimitPerIndex: found it beside `completionMode: NonIndexed`, whose shards have no index; wanted `retries`"),
+    ("completionMode: NonIndexed\nmaxFailedIndexes: 2", "3: maxFailedIndexes: found it beside `completionMode: NonIndexed`, whose shards have no index"),
+    ("backoffLimitPerIndex: x", f"2: backoffLimitPerIndex: found 'x', {RETRIES}"),
+    ("after: 3", f"2: after: found 3, {RUNS}"),
+    ("after: {a: b}", f"2: after: found {{'a': 'b'}}, {RUNS}"),
+    ("after_fail: [a, '']", f"2: after_fail: found ['a', ''], {RUNS}"),
+    ("afterSuccess: zzz", "2: afterSuccess: no run 'zzz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("after: [/nowhere]", "2: after: /nowhere/plan.json: cannot read the plan: No such file or directory"),
     ("cpus: 1000000", f"2: cpus: found 1000000 a shard, and this machine has {len(os.sched_getaffinity(0))}; lower it"),
     ("shards: x\ncpus: y", "3: cpus: found 'y', wanted a whole number (1 more after this one)"),
 ]  # fmt: skip
@@ -189,11 +249,14 @@ SETTINGS = [
     ('[node_pools.a]\nqos = "x\\ny"\n', ":2: node_pools.a.qos: found a control character in 'x\\ny', wanted a single line"),
     ("[machines.a]\ncpus = 0\n", ":2: machines.a.cpus: found 0, wanted 1 or more"),
     ('[machines.a]\nmemory = "x"\n', f":2: machines.a.memory: found 'x', {MEMORY}"),
+    ("[machines.a]\nunits = 0\n", ":2: machines.a.units: found 0, wanted more than 0"),
+    ('check_limits = "no"\n', ":1: check_limits: found 'no', wanted true or false"),
     ("[machines.a]\ngpus = -1\n", ":2: machines.a.gpus: found -1, wanted 0 or more"),
     ("defaults = 3\n", ":1: defaults: found 3, wanted a mapping of names to values"),
     ("[defaults]\nshardz = 2\n", ":2: shardz: found an unknown key. Did you mean `shards`?"),
     ('[defaults]\ncpus = "two"\n', ":2: cpus: found 'two', wanted a whole number"),
-    ("[defaults]\nretries = 2\n", f":2: retries: {NOT_YET}"),
+    ("[defaults]\nretries = -2\n", f":2: retries: found -2, {RETRIES}"),
+    ("[defaults.retries]\nfailed = 1\nlost = 2\n", ":3: retries.lost: found an unknown cause. Wanted one of: failed, launch_failed, node_failed, preempted, timed_out"),
     ('prologue = "a\\u0000"\n', ":1: prologue: found a NUL byte in 'a\\x00', wanted text: no program can be given one"),
     (b"\xff", ": found bytes that are not UTF-8, wanted a TOML file"),
 ]  # fmt: skip
@@ -216,7 +279,18 @@ COMMAND_LINES = [
     ("submit --sbatch-option partition true", "sbatch's options: found --partition without a value, wanted --partition=VALUE"),
     ("submit --array 0-3 true", "--array: found an option of sbatch's that hpcrun decides: shards decide it; use `shards` and `max_parallel` (-N, --max-parallel)"),
     ("submit --output=x true", "--output: found an option of sbatch's that hpcrun decides: hpcrun keeps one log a shard; use `hpcrun logs`"),
-    ("submit --retries 3 true", f"--retries: {NOT_YET_OPTION}"),
+    ("submit --retries x true", RUN_USAGE + "Invalid value for '--backoff-limit-per-index' / '--retries': 'x' is not a valid integer."),
+    ("submit --retries 51 true", f"--retries: found 51, {RETRIES}"),
+    ("submit --backoff-limit-per-index -1 true", f"--retries: found -1, {RETRIES}"),
+    ("submit --set spec.retries.zzz=1 true", "--set spec.retries.zzz: found an unknown cause. Wanted one of: failed, launch_failed, node_failed, preempted, timed_out"),
+    ("submit --retry never true", RUN_USAGE + "Invalid value for '--retry': 'never' is not one of 'requeue', 'in_place'."),
+    ("submit --backoff x true", f"--backoff: found 'x', {DURATION}"),
+    ("submit --after zzz true", "--after: no run 'zzz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("submit --after-success last true", "--after-success: no run 'last' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("submit --after-fail a, true", f"--after-fail: found ['a,'], {RUNS}"),
+    ("submit --max-failed-indexes -1 true", "--max-failed-indexes: found -1, wanted 0 or more"),
+    ("submit --max-failed-indexes 1 --gang -N 2 true", "--max-failed-indexes: found it beside `gang: true`, whose shards fail together"),
+    ("submit --run-timeout 0 true", "--run-timeout: found '0', wanted a duration above zero"),
     ("submit --opportunistic true", f"--opportunistic: {NOT_YET_OPTION}"),
     ("submit --gang true", f"--gang: {ALONE}"),
     ("submit --topology flat true", "--topology: found flat without workers, wanted `worker`, or no topology"),
@@ -351,13 +425,49 @@ def test_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, va
     assert refusal(tmp_path, "submit", "true") == said
 
 
+def scontrol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str) -> None:
+    """Put a scontrol in PATH that says this to every question, and no other command of Slurm's."""
+    put(tmp_path / "bin" / "scontrol", f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+
+
+# Words behind `hpcrun submit --cluster slurm`, and what is said where the partition has limits.
+LIMITS = [
+    ("--time 2:00:00 true", "sbatch's options: found a time limit of 2h, and partition main allows 30m (MaxTime); wanted 30m at most, or another partition"),
+    ("--timeout 1h true", "--timeout: found a time limit of 1h2m (timeout 1h), and partition main allows 30m (MaxTime); wanted a timeout of 28m50s at most, or another partition"),
+    ("--nodes 3 true", "--nodes: found 3 nodes a job, and partition main allows 2 nodes (MaxNodes); wanted 2 nodes at most, or another partition"),
+    ("good.yaml", "good.yaml:2: timeout: found a time limit of 1h2m (timeout 1h), and partition main allows 30m (MaxTime); wanted a timeout of 28m50s at most, or another partition"),
+]  # fmt: skip
+
+
+HALF_AN_HOUR = (
+    "MaxArraySize = 1001\nPartitionName=main Default=YES MaxTime=00:30:00 MaxNodes=2 DefaultTime=NONE State=UP"
+)
+
+
+@pytest.mark.parametrize("asked", ["--sbatch-option clusters=other", "", "check_limits"])
+def test_limits_that_do_not_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: str) -> None:
+    """Those of this cluster say nothing of another one, and a site may want none to be looked at."""
+    scontrol(monkeypatch, tmp_path, HALF_AN_HOUR)
+    put(tmp_path / "hpcrun.toml", "check_limits = false\n" if asked == "check_limits" else "")
+    words = [*asked.removeprefix("check_limits").split(), "--time", "1:00:00", "true"]
+    done = CliRunner().invoke(main, ["compile", "--cluster", "slurm", *words], prog_name="hpcrun")
+    assert done.exit_code == (0 if asked else 2), done.output
+
+
+@pytest.mark.parametrize(("line", "said"), LIMITS)
+def test_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, said: str) -> None:
+    """What the cluster's limits forbid is refused before anything is written, with the field that asked for it."""
+    scontrol(monkeypatch, tmp_path, HALF_AN_HOUR)
+    put(tmp_path / "good.yaml", "command: [a]\ntimeout: 1h\n")
+    assert refusal(tmp_path, "submit", "--cluster", "slurm", *line.split()) == said
+
+
 @pytest.mark.parametrize(("text", "said"), TEMPLATES)
 def test_template(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | bytes, said: str) -> None:
     """A bad script template is refused with its path before anything is submitted."""
-    for name, said_by_slurm in (("scontrol", "MaxArraySize = 1001"), ("sinfo", "4")):
-        put(tmp_path / "bin" / name, f"#!/bin/sh\necho '{said_by_slurm}'\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    scontrol(monkeypatch, tmp_path, "MaxArraySize = 1001")
     put(tmp_path / "site" / "batch.sh", text)
     monkeypatch.setenv("HPCRUN_TEMPLATES", "site")
     assert refusal(tmp_path, "submit", "--cluster", "slurm", "true") == f"site/batch.sh{said}"

@@ -164,6 +164,8 @@ def test_endpoints() -> None:
         ({"source": "/d"}, ("/d", "/d", False)),
         ({"source": "/d", "target": "/e", "readOnly": True}, ("/d", "/e", True)),
         ({"source": "/d", "mountPath": "/e", "read_only": False}, ("/d", "/e", False)),
+        ({"volumeId": "/d", "mountPath": "/e"}, ("/d", "/e", False)),
+        ({"volume_id": "/d"}, ("/d", "/d", False)),
     ],
 )
 def test_mounts(entry: object, becomes: tuple[str, str, bool]) -> None:
@@ -174,7 +176,7 @@ def test_mounts(entry: object, becomes: tuple[str, str, bool]) -> None:
 @pytest.mark.parametrize(
     "bad",
     ["d", "/d:e", "/d:/e:rx", "/d:/e:ro:x", "/a,b", "", 3, None, [], {}, {"target": "/e"}, {"source": "/d", "x": 1},
-     {"source": "/d", "readOnly": "yes"}, "/d\n:/e"],
+     {"volumeId": "vol_1", "mountPath": "/e"}, {"volumeId": 3}, {"source": "/d", "volumeId": "/e"}, {"source": "/d", "readOnly": "yes"}, "/d\n:/e"],
 )  # fmt: skip
 def test_no_mount(bad: object) -> None:
     """What a runtime could take for something else is refused."""

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.made import ASKED, local, plan, settings
 
+from hpcrun import retry
 from hpcrun.cluster import Limits
 from hpcrun.config import NodePool
 from hpcrun.errors import SpecError
@@ -199,7 +200,7 @@ def test_typed_command() -> None:
 def test_local_throttle(fields: dict[str, Any], throttle: int) -> None:
     """This machine runs as many shards at once as it has CPUs, memory and GPUs for, and as max_parallel allows."""
     made = plan(fields, shards=100, limits=local(), asked=LOCAL)
-    assert made.batches == (Batch(index=0, first=0, count=100, array=True, throttle=throttle, after=None),)
+    assert made.batches == (Batch(index=0, first=0, count=100, array=True, throttle=throttle, pack=1, after=None),)
 
 
 @pytest.mark.parametrize(
@@ -239,3 +240,57 @@ def test_local_prologue() -> None:
 def test_reason(fields: dict[str, Any], reason: str) -> None:
     """A plan says why it has its shape."""
     assert plan(fields).reason == reason
+
+
+def test_limits_of_a_run() -> None:
+    """Budgets, back-off and limits of the whole run are decided once; what is not said is the default."""
+    made = plan(shards=4)
+    assert made.budgets == {"failed": 0, "timed_out": 0, "preempted": 10, "node_failed": 10, "launch_failed": 10}
+    assert (made.backoff, made.retry, made.max_failed, made.deadline) == (0.0, "requeue", None, None)
+    made = plan(
+        shards=4, retries={"failed": 3, "node_failed": 0}, backoff="10s", retry="in_place", max_failed_indexes=2,
+        run_timeout="1h",
+    )  # fmt: skip
+    assert made.budgets == {"failed": 3, "timed_out": 0, "preempted": 10, "node_failed": 0, "launch_failed": 10}
+    assert (made.backoff, made.retry, made.max_failed, made.deadline) == (10.0, "in_place", 2, ASKED.created + 3600)
+    assert plan(retries=2).budgets == {**retry.BUDGETS, "failed": 2}
+
+
+def test_who_says_no_requeue_is_tried_again_in_place() -> None:
+    """Slurm is not asked to start the job again where its user does not want it to."""
+    assert plan(shards=4, retries=1, sbatch={"no-requeue": True}).retry == "in_place"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes"),
+    [
+        ({"shards": 6, "shards_per_element": 2}, [(0, 6, 2, 3)]),
+        ({"shards": 7, "shards_per_element": 3}, [(0, 7, 3, 3)]),
+        ({"shards": 7, "shards_per_element": 10}, [(0, 7, 10, 1)]),
+        ({"shards": 6}, [(0, 6, 1, 6)]),
+    ],
+)
+def test_shards_per_element(fields: dict[str, Any], sizes: list[tuple[int, ...]]) -> None:
+    """Each element of the array runs so many shards, the last one what is left."""
+    made = plan(fields)
+    assert [(batch.first, batch.count, batch.pack, batch.elements) for batch in made.batches] == sizes
+    elements = [batch.shards_of(task) for batch in made.batches for task in range(batch.elements)]
+    assert [shard for element in elements for shard in element] == list(range(fields["shards"]))
+    assert all(
+        batch.task_of(shard) == task
+        for batch in made.batches for task in range(batch.elements) for shard in batch.shards_of(task)
+    )  # fmt: skip
+
+
+def test_packed_elements_over_several_arrays() -> None:
+    """No shard is left out or twice in where the arrays of a packed run are split."""
+    made = plan(shards=23, shards_per_element=2, limits=Limits(max_array=4, accounting=True))
+    assert [(batch.first, batch.elements) for batch in made.batches] == [(0, 4), (8, 4), (16, 4)]
+    shards = [shard for batch in made.batches for task in range(batch.elements) for shard in batch.shards_of(task)]
+    assert shards == list(range(23))
+
+
+def test_here_no_shards_are_packed() -> None:
+    """On this machine nothing is queued: each shard is started by itself."""
+    (batch,) = plan(shards=6, shards_per_element=2, limits=local(), asked=LOCAL).batches
+    assert batch.pack == 1

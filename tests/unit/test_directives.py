@@ -151,6 +151,48 @@ def test_time(fields: dict[str, Any], minutes: str | None) -> None:
         assert component.get("time") == minutes
 
 
+IN_PLACE = {"timeout": 90, "retry": "in_place"}
+TWICE = {"failed": 1, "timed_out": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "minutes"),
+    [
+        # Each start by Slurm is one attempt, however many there may be.
+        ({"timeout": 90, "retries": 5}, "3"),
+        ({"timeout": 90, "retries": 5, "shards": 3}, "3"),
+        # In place all of them are one start: six attempts of 90 s, each with its grace, and the minute for the record.
+        ({**IN_PLACE, "retries": 5}, "11"),
+        ({**IN_PLACE, "retries": 5, "shards": 3}, "11"),
+        ({**IN_PLACE, "retries": TWICE}, "6"),
+        ({**IN_PLACE, "retries": 0}, "3"),
+        ({"timeout": 90, "retries": 5, "sbatch": {"no-requeue": True}}, "11"),
+        # What the cluster does to it is not to be planned for.
+        ({**IN_PLACE, "retries": {"preempted": 5, "node_failed": 5, "launch_failed": 5}}, "3"),
+        # Back-off: in place all of it, 10 + 20 + 40 s; where Slurm starts each attempt, the longest one pause.
+        ({**IN_PLACE, "retries": 3, "backoff": 10}, "9"),
+        ({"timeout": 90, "retries": 3, "backoff": 10}, "4"),
+        ({"timeout": 90, "retries": 0, "backoff": 10}, "3"),
+        ({"timeout": 90, "retries": {"node_failed": 3}, "backoff": 10}, "3"),
+        ({"timeout": 90, "retries": 20, "backoff": 300}, "9"),
+        ({**IN_PLACE, "retries": 2, "backoff": 300}, "17"),
+        # Of a gang each attempt may take the time of a start.
+        ({**IN_PLACE, "retries": 1, "shards": 3, "gang": True, "start_timeout": 60}, "7"),
+        ({**workers(), **IN_PLACE, "retries": 1, "start_timeout": 60}, "7"),
+        # Shards that share an element are tried again in place, each of them.
+        ({"timeout": 90, "shards": 6, "shards_per_element": 3}, "6"),
+        ({"timeout": 90, "shards": 6, "shards_per_element": 3, "retries": 1}, "11"),
+        ({"timeout": 90, "shards": 6, "shards_per_element": 3, "retries": 1, "backoff": 10}, "12"),
+        # Without a timeout the cluster decides.
+        ({"retry": "in_place", "retries": 3, "backoff": 10}, None),
+    ],
+)
+def test_time_for_retries(fields: dict[str, Any], minutes: str | None) -> None:
+    """Slurm's limit is long enough for every attempt that one start of the job may make, and for the pauses in it."""
+    for component in options(plan(fields)):
+        assert component.get("time") == minutes
+
+
 @given(st.floats(1, 1e6), st.floats(1, 1e5))
 def test_time_is_enough(timeout: float, start_timeout: float) -> None:
     """However long is asked for, whole minutes hold start, run, grace and margin, and less than a minute more."""
@@ -175,7 +217,7 @@ def test_where_and_when_hold_for_both(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("exclusive", None), ("licenses", "x:1"), ("mail-type", "END"), ("nodelist", "n1"), ("signal", "B:USR1"),
+    [("exclusive", None), ("licenses", "x:1"), ("mail-type", "END"), ("nodelist", "n1"),
      ("hold", None), ("gres", "x:1"), ("tmp", "1G"), ("mem-per-cpu", "3G")],
 )  # fmt: skip
 def test_how_much_holds_for_the_job(name: str, value: str | None) -> None:
@@ -195,6 +237,17 @@ def test_own_word_against_the_pools() -> None:
     assert (first["partition"], first["qos"], first["account"]) == ("mine", "low", "mine")
     assert (second["partition"], second["qos"], second["exclude"]) == ("g", "high", "n1")
     assert "account" not in second
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [("USR2@90", "B:USR2@90"), ("B:usr1", "B:USR1@60"), ("R:SIGUSR1@5", "RB:USR1@5"), (12, "B:USR2@60"),
+     ("RB:10@5", "RB:USR1@5")],
+)  # fmt: skip
+def test_warning(asked: str | int, told: str) -> None:
+    """Slurm tells the batch process alone, which tells everybody; a component of workers has none."""
+    first, second = options(plan(workers(), signal=asked))
+    assert (first["signal"], "signal" in second) == (told, False)
 
 
 def test_own_time_wins() -> None:

@@ -146,6 +146,20 @@ def test_worker() -> None:
     }  # fmt: skip
 
 
+def test_interchangeable_shards() -> None:
+    """A shard that takes its work from a queue finds no index in any dialect but hpcrun's own, in a gang neither."""
+    who = environ.Who(
+        run_id="abc", run_dir="/r", results="/r/results", name="train", shard=3, shards=8, sharded=True, attempt=2,
+        indexed=False,
+    )  # fmt: skip
+    for peers in (None, environ.Peers(["n1"] * 8, 7)):
+        found = environ.variables(who, HERE, workspace="/work", peers=peers)
+        assert {name: found[name] for name in HPCRUN} == HPCRUN
+        others = {name for name in found if not name.startswith("HPCRUN_")}
+        assert {name for name in others if not name.startswith("SFLOW_")} == {"TYGER_RUN_ID", "TYGER_WORKER_NODES"}
+        assert "SFLOW_REPLICA_INDEX" not in others
+
+
 def test_own_ports() -> None:
     """A worker reads the ports it is to listen on from variables that a shell can hold."""
     assert environ.own_ports({"http": 8080, "my-ep": 3, "a_B9": 1}) == {

@@ -483,10 +483,12 @@ def ended(code: int = 0, signal: int = 0, why: str | None = None) -> dict[str, A
         (ended(0), "exited with code 0 before its job had ended", "failed"),
         (ended(3), "exited with code 3 before its job had ended", "failed"),
         (ended(-1, 9), "was killed by signal 9 before its job had ended", "failed"),
+        (ended(-1, 9, "out_of_memory"), "was killed by signal 9 before its job had ended: it ran out of memory",
+         "out_of_memory"),
         (ended(0, 0, "told"), "was told to end by signal 15", "cancelled"),
         (ended(-1, 2, "told"), "was told to end by signal 2", "cancelled"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize(("alone", "who"), [(True, "worker 1 on n7"), (False, "worker 1 of shard 4 on n7")])
 def test_worker_ends_first(
     make: Make, end: dict[str, Any], words: str, cause: str, alone: bool, who: str
@@ -516,6 +518,7 @@ def test_worker_ends_while_it_is_tried(make: Make) -> None:
     [
         (ended(3), "exited with code 3", "failed"),
         (ended(-1, 9), "was killed by signal 9", "failed"),
+        (ended(1, 0, "out_of_memory"), "exited with code 1: it ran out of memory", "out_of_memory"),
         (ended(143, 0, "told"), "was told to end by signal 15", "cancelled"),
         (ended(-1, 15, "timed_out"), "has used up the run's timeout", "timed_out"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpcrun.cli import main
+from hpcrun.retry import BUDGETS
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,42 @@ def test_shards(words: list[str]) -> None:
     """Every spelling of the number of shards."""
     made = compiled(*words, "prog")
     assert (made["shards"], made["sharded"]) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--retries", "3"], "budgets", {**BUDGETS, "failed": 3}),
+        (["--backoff-limit-per-index", "3"], "budgets", {**BUDGETS, "failed": 3}),
+        (["--retries=0"], "budgets", BUDGETS),
+        (["--set", "spec.retries=2"], "budgets", {**BUDGETS, "failed": 2}),
+        (["--set", "spec.retries.timed_out=1"], "budgets", {**BUDGETS, "timed_out": 1}),
+        (["--set", "spec.retries.node_failed=0", "--set", "spec.retries.failed=1"], "budgets",
+         {**BUDGETS, "node_failed": 0, "failed": 1}),
+        (["--retry", "in_place"], "retry", "in_place"),
+        (["--backoff", "1m"], "backoff", 60.0),
+        (["--backoff", "0"], "backoff", 0.0),
+        (["-N", "9", "--max-failed-indexes", "0"], "max_failed", 0),
+        ([], "deadline", None),
+    ],
+)  # fmt: skip
+def test_what_is_tried_again(words: list[str], field: str, value: object) -> None:
+    """Retries, back-off and limits of the whole run, as options and as fields."""
+    assert compiled(*words, "prog")[field] == value
+
+
+def test_time_of_a_run() -> None:
+    """--run-timeout counts from the submission."""
+    made = compiled("--run-timeout", "1h30m", "prog")
+    assert made["deadline"] == pytest.approx(made["created"] + 5400)
+
+
+def test_retries_in_a_spec_file(tmp_path: Path) -> None:
+    """The option replaces all budgets of the file; --set changes one of them."""
+    (tmp_path / "s.yaml").write_text("command: [prog]\nretries: {failed: 1, timed_out: 4}\n")
+    assert compiled("s.yaml")["budgets"] == {**BUDGETS, "failed": 1, "timed_out": 4}
+    assert compiled("--retries", "2", "s.yaml")["budgets"] == {**BUDGETS, "failed": 2}
+    assert compiled("--set", "spec.retries.failed=3", "s.yaml")["budgets"] == {**BUDGETS, "failed": 3, "timed_out": 4}
 
 
 def test_env(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,3 +247,18 @@ def test_containers() -> None:
     command = compiled("--image", "img:1", "--mount", "/a", "--mount=/b:/c:ro", "s.yaml")["job"]["command"]
     assert [word for word in ("/a:/a:rw", "/b:/c:ro", "img:1", "prog") if word not in command] == []
     assert not [word for word in command if "old" in word]
+
+
+def test_mounts_without_a_container(tmp_path: Path) -> None:
+    """A folder that is to be seen where it is needs no image: the program finds it there."""
+    Path("s.yaml").write_text(
+        f"command: [prog]\nvolumeMounts:\n- {{volumeId: {tmp_path}, mountPath: {tmp_path}/}}\n- {tmp_path}/.\n"
+    )
+    assert compiled("s.yaml")["job"]["command"] == ["prog"]
+
+
+def test_a_warning_on_the_command_line() -> None:
+    """--signal, as sbatch has it, is a field of the run: what the runtime gives and what Slurm is told."""
+    found = compiled("--signal", "B:USR1@90", "prog")
+    assert found["warning"] == [10, 90]
+    assert ["signal", "B:USR1@90"] in found["components"][0]

@@ -32,7 +32,7 @@ def test_round_trip(words: list[str], env: dict[str, str], name: str, export: li
     assert plans.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-@pytest.mark.parametrize("number", [0, 1, None, "2"])
+@pytest.mark.parametrize("number", [0, 1, 2, None, "3"])
 def test_another_format(tmp_path: Path, number: object) -> None:
     """A plan of another format is refused by its number, and with the path."""
     path = tmp_path / "plan.json"
@@ -40,12 +40,12 @@ def test_another_format(tmp_path: Path, number: object) -> None:
     with pytest.raises(RunFolderError) as caught:
         plans.read(str(path))
     assert str(caught.value) == (
-        f"{path}: not a plan this hpcrun can use: found plan format {number!r}, this hpcrun reads format 2"
+        f"{path}: not a plan this hpcrun can use: found plan format {number!r}, this hpcrun reads format 3"
     )
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "3", '"x"', '{"format": 2}', '{"format": 2, "export": null}', "\udcff"]
+    "text", ["", "{", "[]", "null", "3", '"x"', '{"format": 3}', '{"format": 3, "export": null}', "\udcff"]
 )
 def test_garbled(tmp_path: Path, text: str) -> None:
     """A file that is no plan is said by its path, not by a traceback."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +74,32 @@ def test_any_text(text: str) -> None:
         except ValueError:
             continue
         assert amount > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 5400), ("90:30", 5430), ("1:30:00", 5400), ("01:30:05", 5405), ("2-12", 216000), ("2-12:30", 217800),
+        ("2-12:30:10", 217810), ("1-00:00:00", 86400), ("0", 0), (" 5 ", 300), ("UNLIMITED", math.inf),
+        ("infinite", math.inf), ("-1", math.inf),
+    ],
+)  # fmt: skip
+def test_time_limits(text: str, seconds: float) -> None:
+    """What sbatch's --time takes, and what scontrol prints of a partition."""
+    assert quantity.time_limit(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "NONE", "soon", "1:2:3:4", "1-", "-5", "1.5", "2h"])
+def test_what_is_no_time_limit(text: str) -> None:
+    """Everything else is refused."""
+    with pytest.raises(ValueError, match="wanted a time limit such as"):
+        quantity.time_limit(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59.9, "59s"), (60, "1m"), (1730, "28m50s"), (3600, "1h"), (93784, "1d2h3m4s")]
+)
+def test_durations_are_spelled_as_they_are_read(seconds: float, text: str) -> None:
+    """Whoever copies a duration from a message gets it."""
+    assert quantity.spell(seconds) == text
+    assert seconds < 1 or quantity.duration(text) == int(seconds)

@@ -43,6 +43,21 @@ def test_defaults() -> None:
         ("args", [1, 2.5, "x"], "args", ["1", "2.5", "x"]),
         ("env", {"A": 1, "B": 2.5, "C": ""}, "env", {"A": "1", "B": "2.5", "C": ""}),
         ("name", 42, "name", "42"),
+        ("retries", 3, "retries", {"failed": 3}),
+        ("retries", 0, "retries", {"failed": 0}),
+        ("retries", 50, "retries", {"failed": 50}),
+        ("retries", {"timed_out": 1, "preempted": 0}, "retries", {"timed_out": 1, "preempted": 0}),
+        ("retries", {}, "retries", {}),
+        ("backoffLimitPerIndex", 3, "retries", {"failed": 3}),
+        ("backoff-limit-per-index", 3, "retries", {"failed": 3}),
+        ("maxFailedIndexes", 0, "max_failed_indexes", 0),
+        ("maxFailed", 2, "max_failed_indexes", 2),
+        ("activeDeadlineSeconds", 90, "run_timeout", 90.0),
+        ("runTimeout", "1h", "run_timeout", 3600.0),
+        ("backoff", "10s", "backoff", 10.0),
+        ("backOff", 0, "backoff", 0.0),
+        ("retry", "in_place", "retry", "in_place"),
+        ("retry", "requeue", "retry", "requeue"),
     ],
 )
 def test_spelling(key: str, value: object, field: str, becomes: object) -> None:
@@ -71,8 +86,32 @@ def test_sbatch_options() -> None:
     }  # fmt: skip
 
 
+def test_retries_of_a_gang() -> None:
+    """They count attempts of the whole gang, and a limit for each index is not meant for it."""
+    assert of(shards=3, gang=True, retries=2).retries == {"failed": 2}
+    with pytest.raises(SpecError) as caught:
+        of(shards=3, gang=True, backoffLimitPerIndex=2)
+    assert caught.value.field == "backoffLimitPerIndex"
+    with pytest.raises(SpecError, match="max_failed_indexes: found it beside `gang: true`"):
+        of(shards=3, gang=True, max_failed_indexes=1)
+    assert of(shards=3, gang=True, run_timeout=60, backoff=5).run_timeout == 60
+
+
+@pytest.mark.parametrize("fields", [{}, {"gang": True}, {"worker": {"command": ["b"]}}])
+def test_one_shard_an_element_is_what_there_is_anyway(fields: dict[str, Any]) -> None:
+    """So it may be said of every run of shards."""
+    assert of(shards=3, shards_per_element=1, **fields).shards_per_element == 1
+
+
 @pytest.mark.parametrize(
-    "harmless", [{"completionMode": "Indexed"}, {"gangScheduling": False}, {"backoffLimitPerIndex": 0}]
+    "harmless",
+    [
+        {"completionMode": "Indexed"},
+        {"gangScheduling": False},
+        {"backoffLimitPerIndex": 0},
+        {"results": "shared"},
+        {"completionMode": "NonIndexed", "retries": 3, "shards": 2, "gang": True},
+    ],
 )
 def test_what_holds_anyway(harmless: dict[str, Any]) -> None:
     """A field of Sylphx's or Kubernetes' that asks for what hpcrun does anyway is taken."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 from unit.made import plan
 
 from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.ledger import Entry
+from hpcrun.retry import BUDGETS
 from hpcrun.slurm import _accounting_row
 from hpcrun.states import SLURM_STATES, TERMINAL
 from hpcrun.status import (
@@ -15,6 +18,7 @@ from hpcrun.status import (
     RunStatus,
     Said,
     Seen,
+    Sent,
     Submitted,
     attempt,
     by_shard,
@@ -26,12 +30,32 @@ from hpcrun.status import (
 )
 
 PLAN = plan(shards=2)
+AGAIN = {**BUDGETS, "failed": 1}
 START = {"event": "start", "at": 1.0, "node": "n1", "job": "12", "shard": 0, "attempt": 0, "task": 0}
 BEGUN = Attempt(0, node="n1", job="12", started=1.0)
 
 
-def ended(cause: Any = None, *, code: int | None = 0, signal: int = 0) -> Attempt:
-    return Attempt(0, node="n1", job="12", started=1.0, ended=2.0, exit_code=code, signal=signal, cause=cause)
+def ended(cause: Any = None, *, code: int | None = 0, again: bool = False, **more: Any) -> Attempt:
+    """An attempt that ended so; what `more` does not say is as in BEGUN."""
+    won = cause is None and not again
+    return dataclasses.replace(BEGUN, ended=2.0, exit_code=code, cause=cause, again=again, won=won, **more)
+
+
+def recorded(events: list[dict[str, Any]], budgets: dict[str, int] = BUDGETS) -> Attempt | None:
+    """The one attempt of a shard whose record has these events."""
+    return attempt(Entry(0, events, []), budgets)
+
+
+def jobs(*ids: str) -> Submitted:
+    """A run whose batches were all submitted, as the jobs with these ids."""
+    return Submitted(tuple(Sent(batch, job=job) for batch, job in enumerate(ids)))
+
+
+def known(
+    records: Any, *, sent: Submitted | None = None, queue: Any = (), stopped: tuple[str, str] | None = None
+) -> Seen:
+    """What is known where there are these records, this queue (by default an empty one) and an empty accounting."""
+    return Seen(records, sent or jobs("12"), dict(queue), {}, stopped=stopped, asked=5.0)
 
 
 def queued(word: str, reason: str = "None") -> Said:
@@ -46,7 +70,7 @@ def accounted(word: str, code: int | None = 0, signal: int = 0) -> Said:
 
 def status(
     record: Attempt | None, queue: Said | None, accounting: Said | None, *, asked: bool = True, kept: bool = True,
-    cancelled: bool = False,
+    stopped: tuple[str, str] | None = None,
     sent: Submitted | None = None,
 ) -> RunStatus:  # fmt: skip
     """The status of a run of two shards; shard 1 has succeeded."""
@@ -54,17 +78,20 @@ def status(
         PLAN,
         Seen(
             records={1: (ended(),)} | ({} if record is None else {0: (record,)}),
-            submitted=sent or Submitted({0: "12"}),
+            submitted=sent or jobs("12"),
             queue=({} if queue is None else {0: queue}) if asked else None,
             accounting={0: accounting} if accounting is not None else {} if kept else None,
-            cancelled=cancelled,
+            stopped=stopped,
             asked=5.0,
         ),
     )
 
 
 FAILED = ended("failed", code=3)
-PREEMPTED = ended("preempted", code=None, signal=15)
+PREEMPTED = ended("preempted", code=None, signal=15, again=True)
+PREEMPTED_OFTEN = ended("preempted", code=None, signal=15)
+TRIED_AGAIN = "attempt 0: preempted; tried again"
+LEFT = "{}; it was to be tried again, and has left the queue"
 NO_RECORD = "Slurm says COMPLETED, but the program left no record"
 
 
@@ -81,11 +108,14 @@ NO_RECORD = "Slurm says COMPLETED, but the program left no record"
         (ended("cancelled"), None, None, ("cancelled", "cancelled", "")),
         (ended("lost"), None, None, ("failed", "lost", "")),
         # Slurm brings these back by itself.
-        (PREEMPTED, queued("PENDING", "BeginTime"), None, ("pending", None, "BeginTime")),
-        (PREEMPTED, queued("RUNNING"), None, ("pending", None, "preempted; Slurm runs it again")),
+        (PREEMPTED, queued("PENDING", "BeginTime"), None, ("pending", "preempted", TRIED_AGAIN)),
+        (PREEMPTED, queued("RUNNING"), None, ("pending", "preempted", TRIED_AGAIN)),
         (PREEMPTED, queued("PREEMPTED"), None, ("failed", "preempted", "")),
-        (PREEMPTED, None, None, ("failed", "preempted", "")),
-        (ended("node_failed", code=None), queued("REQUEUED"), None, ("pending", None, "")),
+        (PREEMPTED, None, None, ("failed", "preempted", LEFT.format(TRIED_AGAIN.partition(";")[0]))),
+        (PREEMPTED_OFTEN, queued("PENDING", "BeginTime"), None, ("failed", "preempted", "")),
+        (PREEMPTED_OFTEN, None, None, ("failed", "preempted", "")),
+        (ended("node_failed", code=None, again=True), queued("REQUEUED"), None,
+         ("pending", "node_failed", "attempt 0: node failed; tried again")),
         # Without an end the queue is believed.
         (None, queued("PENDING", "Priority"), None, ("pending", None, "Priority")),
         (None, queued("PENDING"), None, ("pending", None, "")),
@@ -137,16 +167,17 @@ def test_gone_without_accounting() -> None:
 
 def test_cancelled_before_it_started() -> None:
     """A shard that left the queue of a cancelled run was cancelled."""
-    found = status(None, None, None, cancelled=True)
+    found = status(None, None, None, stopped=("user", ""))
     assert (found.shards[0].state, found.state) == ("cancelled", "cancelled")
 
 
 def test_unconfirmed_submission() -> None:
     """A batch whose submission was never confirmed has not ended, for it may be in the queue; a refused one has."""
-    found = status(None, None, None, sent=Submitted({}, unconfirmed=(0,)))
+    found = status(None, None, None, sent=Submitted((Sent(0),)))
     assert (found.shards[0].state, found.done) == ("unknown", False)
     assert found.shards[0].detail.startswith("whether it was submitted is not known")
-    refused = status(None, None, None, sent=Submitted({}, refused="Invalid qos")).shards[0]
+    no = Submitted((Sent(0, refused="Invalid qos"),))
+    refused = status(None, None, None, sent=no, stopped=("refused", "Invalid qos")).shards[0]
     assert refused.state == "failed"
     assert refused.detail == "not submitted: Invalid qos"
 
@@ -154,10 +185,9 @@ def test_unconfirmed_submission() -> None:
 def test_addresses() -> None:
     """A shard is addressed as squeue and scancel name it, through split arrays."""
     made = plan(shards=3, limits=Limits(max_array=2, accounting=True))
-    seen = Seen({}, Submitted({0: "12", 1: "13"}), {}, {}, cancelled=False, asked=5.0)
-    found = fold(made, seen)
+    found = fold(made, known({}, sent=jobs("12", "13")))
     assert ([shard.job for shard in found.shards], found.jobs) == (["12_0", "12_1", "13_0"], ("12", "13"))
-    single = fold(plan(), Seen({}, Submitted({0: "12"}), {}, {}, cancelled=False, asked=5.0))
+    single = fold(plan(), known({}))
     assert single.shards[0].job == "12"
 
 
@@ -170,7 +200,7 @@ def test_rows_to_shards() -> None:
         QueueRow("99", (0,), "RUNNING"),
         AccountingRow("13", (0,), "FAILED", 0, 9, "n2"),
     ]
-    found = by_shard(made, {0: "12", 1: "13"}, rows)
+    found = by_shard(made, jobs("12", "13"), rows)
     assert {shard: said.state for shard, said in found.items()} == {
         0: "pending",
         2: "pending",
@@ -184,7 +214,7 @@ def test_rows_to_shards() -> None:
     ("events", "expected"),
     [
         ([], None),
-        ([{"event": "end"}], None),
+        ([{"event": "ready", "at": 1.0}], None),
         ([START], BEGUN),
         ([START, {"event": "end", "at": 2.0, "exit_code": 3, "signal": 0, "cause": "failed"}], FAILED),
         ([START, {"event": "end", "at": 2.0, "exit_code": -1, "signal": 15, "cause": "preempted"}], PREEMPTED),
@@ -192,7 +222,7 @@ def test_rows_to_shards() -> None:
 )
 def test_attempt(events: list[dict[str, Any]], expected: Attempt | None) -> None:
     """A record is an attempt once its start is there; a signal is never shown as a code."""
-    assert attempt(events, 0) == expected
+    assert recorded(events) == expected
 
 
 def test_submission_record() -> None:
@@ -201,18 +231,23 @@ def test_submission_record() -> None:
         {"event": "intent", "batch": 0}, {"event": "submitted", "batch": 0, "job": "12"},
         {"event": "intent", "batch": 1},
     ]  # fmt: skip
-    assert submitted(said) == Submitted({0: "12"}, (1,), "")
-    assert submitted([*said, {"event": "refused", "batch": 1, "reason": "no"}]) == Submitted({0: "12"}, (), "no")
+    found = submitted(said)
+    assert found == Submitted((Sent(0, job="12"), Sent(1)))
+    assert (found.jobs, found.unconfirmed) == (("12",), (Sent(1),))
+    refused = submitted([*said, {"event": "refused", "batch": 1, "reason": "no"}])
+    assert (refused.jobs, refused.unconfirmed, refused.sent[1].refused) == (("12",), (), "no")
 
 
 def test_whom_to_ask_about() -> None:
     """Accounting is asked about shards that neither record nor queue explains; no one is asked once all is recorded."""
-    seen = Seen({0: (BEGUN,), 1: (ended(),)}, Submitted({0: "12"}), {}, {}, cancelled=False, asked=5.0)
-    assert unexplained(PLAN, seen) == [0]
-    assert settled(PLAN, {0: (FAILED,), 1: (ended(),)})
-    assert not settled(PLAN, {0: (BEGUN,), 1: (ended(),)})
-    assert not settled(PLAN, {0: (PREEMPTED,), 1: (ended(),)})
-    assert not settled(PLAN, {1: (ended(),)})
+    assert unexplained(PLAN, known({0: (BEGUN,), 1: (ended(),)})) == [0]
+    assert unexplained(PLAN, known({0: (PREEMPTED,), 1: (ended(),)})) == [0]
+    assert unexplained(PLAN, known({0: (PREEMPTED_OFTEN,), 1: (ended(),)})) == []
+    assert settled(PLAN, {0: (FAILED,), 1: (ended(),)}, jobs("12"))
+    assert settled(PLAN, {0: (PREEMPTED_OFTEN,), 1: (ended(),)}, jobs("12"))
+    assert not settled(PLAN, {0: (BEGUN,), 1: (ended(),)}, jobs("12"))
+    assert not settled(PLAN, {0: (PREEMPTED,), 1: (ended(),)}, jobs("12"))
+    assert not settled(PLAN, {1: (ended(),)}, jobs("12"))
 
 
 def test_newer_attempt() -> None:
@@ -221,10 +256,9 @@ def test_newer_attempt() -> None:
     assert {shard: said.state for shard, said in found.items()} == {0: "running", 1: "running"}
 
 
-def exit_code(*attempts: Attempt, cancelled: bool = False) -> int:
+def exit_code(*attempts: Attempt, stopped: tuple[str, str] | None = None) -> int:
     records = {index: (one,) for index, one in enumerate(attempts)}
-    seen = Seen(records, Submitted({0: "12"}), {}, {}, cancelled=cancelled, asked=5.0)
-    return fold(plan(shards=len(attempts)), seen).exit_code()
+    return fold(plan(shards=len(attempts)), known(records, stopped=stopped)).exit_code()
 
 
 def test_exit_codes() -> None:
@@ -236,7 +270,7 @@ def test_exit_codes() -> None:
     assert exit_code(FAILED, FAILED) == 1
     assert exit_code(FAILED, ended()) == 3
     assert exit_code(ended("timed_out", code=1)) == 124
-    assert exit_code(ended("cancelled"), cancelled=True) == 130
+    assert exit_code(ended("cancelled"), stopped=("user", "")) == 130
 
 
 def test_json() -> None:
@@ -271,7 +305,7 @@ NOT_UP = "the rest of its gang is not up yet"
 )
 def test_record_of_a_gang(events: list[dict[str, Any]], waits: bool, node: str, detail: str) -> None:
     """A shard of a gang waits until all are ready; then it is where it runs, and its end says what was wrong."""
-    found = attempt(events, 0)
+    found = recorded(events)
     assert found is not None
     assert (found.gang, found.waits, found.node, found.detail) == (bool(events[0].get("gang")), waits, node, detail)
 
@@ -290,28 +324,28 @@ def test_record_of_a_gang(events: list[dict[str, Any]], waits: bool, node: str, 
 )
 def test_gang_starts(events: list[dict[str, Any]], queue: Said | None, expected: tuple[str, str, str]) -> None:
     """Until its workers are up a running job is starting, and the status says for whom it waits."""
-    found = status(attempt(events, 0), queue, None).shards[0]
+    found = status(recorded(events), queue, None).shards[0]
     assert (found.state, found.detail, found.node) == expected
 
 
 def test_detail_of_an_end() -> None:
     """What the supervisor says of an end is shown, and again while Slurm brings the job back after a lost node."""
     text = "worker 1 on n3: its node is lost (the connection to it was closed)"
-    lost = attempt([GANG, {**END, "exit_code": 1, "cause": "node_failed", "detail": text}], 0)
-    found = status(lost, None, None)
+    end = {**END, "exit_code": 1, "cause": "node_failed", "detail": text}
+    lost = recorded([GANG, end])
+    for word in ("RUNNING", "PENDING"):
+        again = status(lost, queued(word, "BeginTime"), None).shards[0]
+        assert (again.state, again.cause, again.detail) == ("pending", "node_failed", f"attempt 0: {text}; tried again")
+    found = status(recorded([GANG, {**end, "again": False}]), None, None)
     assert (found.shards[0].state, found.shards[0].cause, found.shards[0].detail) == ("failed", "node_failed", text)
     assert found.to_json()["shards"][0]["detail"] == text
-    again = status(lost, queued("RUNNING"), None).shards[0]
-    assert (again.state, again.detail) == ("pending", f"{text}; Slurm runs it again")
-    waits = status(lost, queued("PENDING", "BeginTime"), None).shards[0]
-    assert (waits.state, waits.detail) == ("pending", "BeginTime")
 
 
 @pytest.mark.parametrize("shape", [{}, {"worker": {"command": ["serve"]}}])
 def test_rows_of_a_gang(shape: dict[str, Any]) -> None:
     """One row of a gang is about all of its shards; the workers' component has a number of its own and says nothing."""
     made = plan(shape, shards=3, gang=True)
-    found = by_shard(made, {0: "8"}, [QueueRow("8", None, "RUNNING", nodes="a,b"), QueueRow("9", None, "PENDING")])
+    found = by_shard(made, jobs("8"), [QueueRow("8", None, "RUNNING", nodes="a,b"), QueueRow("9", None, "PENDING")])
     seen = {shard: (said.state, said.node) for shard, said in found.items()}
     assert seen == dict.fromkeys(range(3), ("running", "a,b"))
 
@@ -322,7 +356,7 @@ def test_rows_of_het_jobs() -> None:
     lines = ["8+0|FAILED|3:0|a", "8+1|COMPLETED|0:0|w", "8+0.batch|FAILED|3:0|a", "10+0|COMPLETED|0:0|b"]
     rows = [row for line in lines for row in _accounting_row(line)]
     assert [(row.job, row.tasks) for row in rows] == [("8", None), ("10", None)]
-    found = by_shard(made, {0: "8", 1: "10"}, rows)
+    found = by_shard(made, jobs("8", "10"), rows)
     assert {shard: (said.state, said.exit_code, said.node) for shard, said in found.items()} == {
         0: ("failed", 3, "a"), 1: ("succeeded", 0, "b")
     }  # fmt: skip
@@ -330,18 +364,300 @@ def test_rows_of_het_jobs() -> None:
 
 def test_addresses_of_gangs() -> None:
     """All shards of a gang are one job; shards with heterogeneous jobs of their own have one each."""
-    seen = Seen({}, Submitted({0: "8"}), {}, {}, cancelled=False, asked=5.0)
-    assert [shard.job for shard in fold(plan(shards=3, gang=True), seen).shards] == ["8"] * 3
-    seen = Seen({}, Submitted({0: "8", 1: "10"}), {}, {}, cancelled=False, asked=5.0)
+    assert [shard.job for shard in fold(plan(shards=3, gang=True), known({}, sent=jobs("8"))).shards] == ["8"] * 3
     made = plan({"worker": {"command": ["serve"]}}, shards=2, topology="het")
-    assert [shard.job for shard in fold(made, seen).shards] == ["8", "10"]
+    assert [shard.job for shard in fold(made, known({}, sent=jobs("8", "10"))).shards] == ["8", "10"]
 
 
 def test_gang_is_starting() -> None:
     """A run whose gang is not up yet is starting, and then it runs."""
     made = plan(shards=2, gang=True)
     for events, state in (([GANG], "starting"), ([GANG, READY], "running")):
-        records = {shard: (attempt(events, 0),) for shard in range(2)}
-        queue = by_shard(made, {0: "8"}, [QueueRow("8", None, "RUNNING")])
-        seen = Seen(records, Submitted({0: "8"}), queue, {}, cancelled=False, asked=5.0)  # type: ignore[arg-type]
-        assert fold(made, seen).state == state
+        records = {shard: (recorded(events),) for shard in range(2)}
+        queue = by_shard(made, jobs("8"), [QueueRow("8", None, "RUNNING")])
+        assert fold(made, known(records, sent=jobs("8"), queue=queue)).state == state
+
+
+# Attempts that are followed by others.
+
+
+@pytest.mark.parametrize(
+    ("last", "word", "reason", "said"),
+    [
+        (ended("failed", code=3, again=True), "PENDING", "BeginTime",
+         "attempt 0: failed with exit code 3; tried again"),
+        (ended("failed", code=None, signal=9, again=True), "PENDING", "None",
+         "attempt 0: failed with signal 9; tried again"),
+        (ended("timed_out", code=1, again=True), "RUNNING", "None", "attempt 0: timed out; tried again"),
+        (ended("out_of_memory", code=None, signal=9, number=2, again=True), "COMPLETING", "None",
+         "attempt 2: out of memory; tried again"),
+        (ended("failed", code=1, again=True, detail="worker 0 exited"), "REQUEUED", "None",
+         "attempt 0: worker 0 exited; tried again"),
+        (ended("failed", code=3, again=True), "PENDING", "JobHeldUser",
+         "attempt 0: failed with exit code 3; tried again (JobHeldUser)"),
+    ],
+)  # fmt: skip
+def test_to_be_tried_again(last: Attempt, word: str, reason: str, said: str) -> None:
+    """Between two attempts a shard is pending, and it says how the last one ended and what holds up the next."""
+    found = status(last, queued(word, reason), None)
+    shard = found.shards[0]
+    assert (shard.state, shard.cause, shard.detail) == ("pending", last.cause, said)
+    assert (shard.exit_code, shard.signal, shard.ended) == (None, 0, None), "nothing of it has ended for good"
+    assert not found.done
+
+
+FAILED_ONCE = ended("failed", code=3, again=True)
+
+
+def test_a_shard_that_waits_is_cancelled() -> None:
+    """Where the run was cancelled before the next attempt began, that is how the shard ended."""
+    shard = status(FAILED_ONCE, None, None, stopped=("user", "")).shards[0]
+    assert (shard.state, shard.cause, shard.attempts) == ("cancelled", "cancelled", 1)
+    shard = status(FAILED_ONCE, queued("CANCELLED"), None).shards[0]
+    assert (shard.state, shard.cause) == ("cancelled", "cancelled")
+    shard = status(FAILED_ONCE, None, accounted("CANCELLED")).shards[0]
+    assert (shard.state, shard.cause) == ("cancelled", "cancelled")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_shard_that_waits_leaves_the_queue(kept: bool) -> None:
+    """Nobody tries it again: it has failed as its last attempt did, and that is said."""
+    found = status(FAILED_ONCE, None, None, kept=kept)
+    shard = found.shards[0]
+    assert (shard.state, shard.cause) == ("failed", "failed")
+    assert shard.detail == LEFT.format("attempt 0: failed with exit code 3")
+    assert found.done
+
+
+def test_what_could_not_be_asked_about() -> None:
+    """A shard that is to be tried again waits for all anybody knows, not more."""
+    found = status(FAILED_ONCE, None, None, asked=False)
+    assert (found.shards[0].state, found.done) == ("pending", False)
+
+
+def test_the_next_attempt() -> None:
+    """Once it has begun it is the one that counts; all are counted."""
+    second = Attempt(1, node="n2", job="12", started=3.0)
+    seen = known({0: (FAILED_ONCE, second), 1: (ended(),)}, queue={0: queued("RUNNING")})
+    shard = fold(PLAN, seen).shards[0]
+    assert (shard.state, shard.cause, shard.node, shard.started, shard.attempts) == ("running", None, "n2", 3.0, 2)
+    over = fold(PLAN, known({0: (FAILED_ONCE, ended(number=1)), 1: (ended(),)}))
+    assert (over.state, over.shards[0].attempts) == ("succeeded", 2)
+    worse = fold(PLAN, known({0: (FAILED_ONCE, ended("failed", code=4, number=1)), 1: (ended(),)}))
+    assert (worse.state, worse.shards[0].exit_code, worse.shards[0].attempts) == ("partial", 4, 2)
+
+
+def test_a_success_is_one() -> None:
+    """Whatever else was believed or begun meanwhile, a shard with a success has succeeded."""
+    lost = ended("lost", code=None, number=1)
+    begun = Attempt(1, node="n2", job="12", started=3.0)
+    for other in (lost, begun):
+        found = fold(PLAN, known({0: (ended(), other), 1: (ended(),)}))
+        assert found.state == "succeeded"
+        assert settled(PLAN, {0: (ended(), other), 1: (ended(),)}, jobs("12"))
+
+
+@pytest.mark.parametrize(
+    ("end", "budgets", "expected"),
+    [
+        ({"cause": "failed", "exit_code": 3}, BUDGETS, False),
+        ({"cause": "failed", "exit_code": 3}, AGAIN, True),
+        ({"cause": "failed", "exit_code": 3, "again": False}, AGAIN, False),
+        ({"cause": "failed", "exit_code": 3, "again": True}, BUDGETS, True),
+        ({"cause": "node_failed", "exit_code": -1}, BUDGETS, True),
+        ({"cause": None}, AGAIN, False),
+    ],
+)
+def test_who_says_whether_another_follows(end: dict[str, Any], budgets: dict[str, int], expected: bool) -> None:
+    """Whoever wrote the end; where they could not know, the budgets."""
+    found = recorded([START, {**END, **end}], budgets)
+    assert found is not None
+    assert found.again == expected
+
+
+def test_budgets_count_what_went_before() -> None:
+    """Of the same round; what a retry by hand left behind is forgotten."""
+    failed = {**END, "cause": "failed", "exit_code": 3}
+    first = Entry(0, [START, failed], [])
+    second = attempt(Entry(1, [START, failed], []), AGAIN, [first])
+    by_hand = attempt(Entry(1, [{**START, "round": 1}, failed], []), AGAIN, [first])
+    assert second is not None
+    assert by_hand is not None
+    assert (second.again, by_hand.again, by_hand.round) == (False, True, 1)
+
+
+def test_a_pause_before_the_next_attempt() -> None:
+    """Its record says before when the next one is not to start."""
+    found = recorded([START, {**END, "cause": "failed", "exit_code": 3, "again": True, "due": 62.0}], AGAIN)
+    assert found is not None
+    assert (found.again, found.due) == (True, 62.0)
+
+
+# Retries by hand.
+
+TWICE = Submitted((Sent(0, job="12"), Sent(0, round=1, tasks=(0,), job="20")))
+
+
+def test_a_retry_by_hand_in_the_record() -> None:
+    """Each round has a line of its own, with the elements that it was for."""
+    said: list[dict[str, Any]] = [
+        {"event": "intent", "batch": 0}, {"event": "submitted", "batch": 0, "job": "12"},
+        {"event": "intent", "batch": 0, "round": 1, "tasks": "0,3-5"},
+    ]  # fmt: skip
+    assert submitted(said).sent == (Sent(0, job="12"), Sent(0, round=1, tasks=(0, 3, 4, 5)))
+    job = {"event": "submitted", "batch": 0, "round": 1, "job": "20"}
+    assert submitted([*said, job]).jobs == ("12", "20")
+    assert submitted([job, *said]).jobs == ("12",), "what was never intended is nobody's"
+
+
+@pytest.mark.parametrize(
+    ("records", "queue", "expected"),
+    [
+        ((FAILED,), queued("PENDING", "Priority"), ("pending", None, "Priority")),
+        ((FAILED,), queued("RUNNING"), ("starting", None, "")),
+        ((FAILED, Attempt(1, node="n2", job="20", started=9.0, round=1)), queued("RUNNING"), ("running", None, "")),
+        ((FAILED, ended(number=1, round=1)), None, ("succeeded", None, "")),
+        ((FAILED, ended("failed", code=4, number=1, round=1)), None, ("failed", "failed", "")),
+        ((FAILED,), None, ("cancelled", "cancelled", "by scancel, while it waited")),
+    ],
+)
+def test_a_retry_by_hand(records: tuple[Attempt, ...], queue: Said | None, expected: tuple[Any, ...]) -> None:
+    """An end of an earlier round is not the end of a shard that was submitted again."""
+    everything = {0: records, 1: (FAILED,)}
+    found = fold(PLAN, known(everything, sent=TWICE, queue={} if queue is None else {0: queue}))
+    shard, other = found.shards
+    assert (shard.state, shard.cause, shard.detail) == expected
+    assert (shard.job, other.job) == ("20_0", "12_1")
+    assert (other.state, other.cause) == ("failed", "failed"), "it was not part of the retry"
+    whole = records[-1].round == 1 and records[-1].ended is not None
+    assert settled(PLAN, everything, TWICE) == whole
+    assert unexplained(PLAN, known(everything, sent=TWICE)) == ([] if whole else [0])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_of_two_rounds(turned: bool) -> None:
+    """Of two jobs that have had a shard the later one counts, in whatever order the cluster tells of them."""
+    rows = [
+        AccountingRow("12", (0,), "FAILED", 3, 0, "n1"),
+        AccountingRow("12", (1,), "FAILED", 4, 0, "n1"),
+        AccountingRow("20", (0,), "COMPLETED", 0, 0, "n2"),
+    ]
+    found = by_shard(PLAN, TWICE, reversed(rows) if turned else rows)
+    assert {shard: (said.state, said.node) for shard, said in found.items()} == {
+        0: ("succeeded", "n2"), 1: ("failed", "n1")
+    }  # fmt: skip
+
+
+def test_who_has_an_element() -> None:
+    """The last submission that it was part of; none where its batch was never reached."""
+    (batch,) = PLAN.batches
+    of = TWICE.of(batch)
+    assert [sent.job if (sent := of(task)) else None for task in range(2)] == ["20", "12"]
+    thrice = Submitted((*TWICE.sent, Sent(0, round=2, job="30")))
+    assert [sent.job if (sent := thrice.of(batch)(task)) else None for task in range(2)] == ["30", "30"]
+    assert Submitted().of(batch)(0) is None
+
+
+# Elements of several shards.
+
+PACKED = plan(shards=5, shards_per_element=2)
+
+
+def test_rows_of_elements_of_several_shards() -> None:
+    """A row of an element is about each of its shards; the last may have fewer."""
+    found = by_shard(PACKED, jobs("12"), [QueueRow("12", (1, 2), "RUNNING", nodes="n1")])
+    assert {shard: said.state for shard, said in found.items()} == dict.fromkeys((2, 3, 4), "running")
+
+
+def test_shards_of_one_element() -> None:
+    """One after the other: those whose turn has not come wait, and all have the element's address."""
+    records = {0: (ended(),), 1: (ended("failed", code=3),), 2: (BEGUN,)}
+    rows = [QueueRow("12", (1,), "RUNNING", nodes="n1"), QueueRow("12", (2,), "PENDING", "Priority")]
+    found = fold(PACKED, known(records, queue=by_shard(PACKED, jobs("12"), rows)))
+    assert [shard.state for shard in found.shards] == ["succeeded", "failed", "running", "pending", "pending"]
+    assert [shard.job for shard in found.shards] == ["12_0", "12_0", "12_1", "12_1", "12_2"]
+    assert found.shards[3].detail == "waits for its turn in its element of the array"
+    assert found.shards[4].detail == "Priority"
+
+
+# Runs that were stopped.
+
+TIME_IS_UP = "its time is up: run_timeout is 5 s"
+TOO_MANY = "2 shards have failed for good, and max_failed_indexes is 1"
+TOLD = ended("cancelled", code=None, signal=15, detail="another reason")
+
+
+@pytest.mark.parametrize(
+    ("by", "text", "record", "expected"),
+    [
+        ("user", "", None, ("cancelled", "cancelled", "")),
+        ("user", "", FAILED_ONCE, ("cancelled", "cancelled", "")),
+        ("user", "", FAILED, ("failed", "failed", "")),
+        ("max_failed_indexes", TOO_MANY, None, ("cancelled", "cancelled", TOO_MANY)),
+        ("max_failed_indexes", TOO_MANY, FAILED_ONCE, ("cancelled", "cancelled", TOO_MANY)),
+        ("max_failed_indexes", TOO_MANY, ended("cancelled", code=None), ("cancelled", "cancelled", TOO_MANY)),
+        ("max_failed_indexes", TOO_MANY, TOLD, ("cancelled", "cancelled", "another reason")),
+        ("max_failed_indexes", TOO_MANY, FAILED, ("failed", "failed", "")),
+        ("max_failed_indexes", TOO_MANY, ended(), ("succeeded", None, "")),
+        ("run_timeout", TIME_IS_UP, None, ("timed_out", "timed_out", TIME_IS_UP)),
+        ("run_timeout", TIME_IS_UP, FAILED_ONCE, ("timed_out", "timed_out", TIME_IS_UP)),
+        ("run_timeout", TIME_IS_UP, FAILED, ("failed", "failed", "")),
+        ("refused", "Invalid qos", None, ("cancelled", "cancelled", "Invalid qos")),
+        ("upstream", "run b has failed", None, ("failed", "cancelled", "run b has failed")),
+    ],
+)
+def test_stopped(by: str, text: str, record: Attempt | None, expected: tuple[Any, ...]) -> None:
+    """What had not ended when a run was stopped ends as the reason wants it, and says it; what had, stays."""
+    found = status(record, None, None, stopped=(by, text))
+    shard = found.shards[0]
+    assert (shard.state, shard.cause, shard.detail) == expected
+    assert found.stopped == text
+    assert found.to_json()["stopped"] == text
+
+
+@pytest.mark.parametrize(
+    ("by", "state"),
+    [("user", "cancelled"), ("max_failed_indexes", "partial"), ("run_timeout", "partial"), ("upstream", "partial")],
+)
+def test_the_state_of_a_run_that_was_stopped(by: str, state: str) -> None:
+    """Only its user cancels a run; one that stopped itself has the state that its shards have."""
+    found = status(None, None, None, stopped=(by, "why"))
+    assert (found.state, found.done) == (state, True)
+
+
+def test_a_run_that_ran_out_of_time() -> None:
+    """It has timed out where none of it was done, exit code 124."""
+    found = fold(PLAN, known({0: (ended("timed_out", code=1),)}, stopped=("run_timeout", TIME_IS_UP)))
+    assert [shard.state for shard in found.shards] == ["timed_out", "timed_out"]
+    assert (found.state, found.exit_code()) == ("timed_out", 124)
+
+
+@pytest.mark.parametrize(("by", "state"), [("user", "cancelled"), ("run_timeout", "timed_out")])
+@pytest.mark.parametrize(("queue", "accounting"), [(queued("FAILED"), None), (None, accounted("FAILED", None, 15))])
+def test_stopped_in_a_pause(by: str, state: str, queue: Said | None, accounting: Said | None) -> None:
+    """A shard that waited for its next attempt was stopped, whatever Slurm calls the end of its job."""
+    text = TIME_IS_UP if by == "run_timeout" else ""
+    shard = status(FAILED_ONCE, queue, accounting, stopped=(by, text)).shards[0]
+    assert (shard.state, shard.cause, shard.detail) == (state, state, text)
+    waiting = status(FAILED_ONCE, queued("PENDING"), None, stopped=(by, text)).shards[0]
+    assert waiting.state == "pending", "until it has left the queue"
+    unasked = status(FAILED_ONCE, None, None, stopped=(by, text), asked=False).shards[0]
+    assert unasked.state == "pending"
+
+
+def test_what_still_runs_when_a_run_is_stopped() -> None:
+    """Until they have left the queue its shards are what Slurm says."""
+    found = status(BEGUN, queued("RUNNING"), None, stopped=("max_failed_indexes", TOO_MANY))
+    assert (found.shards[0].state, found.done) == ("running", False)
+
+
+def test_refused_in_the_middle() -> None:
+    """The batches that were never taken have failed for Slurm's reason; the others are cancelled on its account."""
+    made = plan(shards=4, limits=Limits(max_array=2, accounting=True))
+    sent = Submitted((Sent(0, job="12"), Sent(1, refused="Invalid qos")))
+    found = fold(made, known({}, sent=sent, stopped=("refused", "Invalid qos")))
+    assert [(shard.state, shard.cause, shard.detail) for shard in found.shards] == [
+        *[("cancelled", "cancelled", "Invalid qos")] * 2,
+        *[("failed", "launch_failed", "not submitted: Invalid qos")] * 2,
+    ]
+    assert (found.state, found.stopped) == ("failed", "Invalid qos")
