@@ -246,12 +246,12 @@ def _in_doubt(one: Suspect) -> Said:
 def _waiting(plan: Plan, seen: Seen) -> Iterator[tuple[Key, tuple[int, float]]]:
     """The jobs that Slurm is to start again: one of the shards of each, and when at the earliest (since the epoch)."""
     for batch in plan.batches if plan.cluster == "slurm" else ():
-        of = seen.submitted.of(batch)
+        of = seen.submitted.of_shards(batch)
         for shard in range(batch.first, batch.first + batch.count):
             attempts = seen.records.get(shard, ())
             if not attempts or (attempts[-1].ended is not None and not attempts[-1].again):
                 continue
-            sent, last = of(batch.task_of(shard)), attempts[-1]
+            sent, last = of(shard), attempts[-1]
             if sent is None or not sent.job or last.round < sent.round or end_of(attempts, sent) is not None:
                 continue
             queued = (seen.queue or {}).get(shard)

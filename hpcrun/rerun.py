@@ -42,7 +42,7 @@ def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ..
             only = tasks[batch.index] if batch.array else None
             rendered = script.render(run.plan, run.dir, batch, text, called, in_round=in_round, tasks=only)
             write_script(run.dir.script(batch.index, in_round), rendered)
-    send(run.dir, run.cluster, run.plan, batches, in_round=in_round, tasks=tasks)
+    send(run.dir, run.cluster, run.plan, batches, in_round=in_round, tasks=tasks, chosen=chosen)
     return chosen
 
 

@@ -38,7 +38,7 @@ class Suspect:
     """As scontrol names it."""
     batch: Batch
     sent: Sent
-    shards: range
+    shards: Sequence[int]
     """The shards that it runs."""
     shard: int
     """The one on whose account it is to be started again."""
@@ -53,22 +53,24 @@ def suspects(plan: Plan, seen: Seen) -> Iterator[Suspect]:
     for batch in plan.batches:
         of = seen.submitted.of(batch)
         for task in range(batch.elements) if batch.array else (0,):
-            shards = batch.shards_of(task) if batch.array else range(batch.first, batch.first + batch.count)
-            said = (seen.queue or {}).get(shards.start)
             sent = of(task)
+            shards = tuple(batch.shards_of(task) if batch.array else range(batch.first, batch.first + batch.count))
+            if sent is not None and sent.shards is not None:
+                shards = tuple(shard for shard in shards if shard in sent.shards)
+            said = (seen.queue or {}).get(shards[0]) if shards else None
             if said is not None and said.state in TERMINAL and said.word not in _LEFT_ALONE and sent and sent.job:
                 found = _suspect(plan, seen, batch, shards, sent, said)
                 if found is not None:
                     yield found
 
 
-def _suspect(plan: Plan, seen: Seen, batch: Batch, shards: range, sent: Sent, said: Said) -> Suspect | None:
+def _suspect(plan: Plan, seen: Seen, batch: Batch, shards: Sequence[int], sent: Sent, said: Said) -> Suspect | None:
     attempts = {shard: seen.records.get(shard, ()) for shard in shards}
     left = [shard for shard in shards if end_of(attempts[shard], sent) is None]
     cut_short = [shard for shard in left if attempts[shard] and attempts[shard][-1].ended is None]
     if not left or (said.state == "cancelled" and not cut_short):
         return None
-    shard = shards.start if plan.gang else (cut_short or left)[0]
+    shard = shards[0] if plan.gang else (cut_short or left)[0]
     number = len(attempts[shard]) - (shard in cut_short)
     job = f"{sent.job}_{batch.task_of(shard)}" if batch.array else sent.job
     return Suspect(job, batch, sent, shards, shard, number, said.word)

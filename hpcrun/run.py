@@ -238,10 +238,10 @@ class Run:
         opened = set(os.listdir(self.dir.slurm))
         found: set[int] = set()
         for batch in self.plan.batches:
-            of = sent.of(batch)
+            of = sent.of_shards(batch)
             for shard in range(batch.first, batch.first + batch.count):
                 task = batch.task_of(shard)
-                one = of(task)
+                one = of(shard)
                 output = self.dir.slurm_output(one.job, task if batch.array else None) if one and one.job else ""
                 if output and os.path.basename(output) not in opened:
                     found.add(shard)

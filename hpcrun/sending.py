@@ -45,11 +45,13 @@ def send(
     in_round: int = 0,
     tasks: Mapping[int, Sequence[int]] | None = None,
     waits: str | None = None,
+    chosen: Sequence[int] | None = None,
 ) -> dict[int, str]:
     """Submit `batches`, whose scripts are written, in their order; the job of each, and of those sent before.
 
-    `tasks` are the elements of each batch that its script has, where that is not all of them; `waits` is a dependency
-    that each job gets besides the plan's own. Where the run is stopped meanwhile, the rest is not submitted.
+    `tasks` are the elements of each batch that its script has, where that is not all of them, and `chosen` the shards
+    that these are to run; `waits` is a dependency that each job gets besides the plan's own. Where the run is stopped
+    meanwhile, the rest is not submitted.
     Raises SubmissionRefused; ClusterUnavailable where it cannot be found out whether a batch was submitted; UsageError
     where somebody else submits the same run.
     """
@@ -66,7 +68,7 @@ def send(
             if events.stopped(run) != stopped:
                 break
             only = None if tasks is None else tasks[batch.index]
-            call = _Call(run, cluster, batch, in_round, only, {*before.jobs, *jobs.values()})
+            call = _Call(run, cluster, batch, in_round, only, {*before.jobs, *jobs.values()}, chosen)
             own = plan.dependency if not in_round else None  # by then Slurm may have forgotten what it was about
             jobs[batch.index] = call.once(_dependency(own, _before(plan, batch, jobs), waits))
             if events.stopped(run) != stopped:
@@ -152,8 +154,9 @@ class _Call:
         in_round: int,
         tasks: Sequence[int] | None,
         known: Iterable[str],
+        chosen: Sequence[int] | None,
     ) -> None:
-        self._known = tuple(known)
+        self._known, self._chosen = tuple(known), chosen
         self._run, self._cluster, self._batch, self._round, self._tasks = run, cluster, batch, in_round, tasks
         self._which: dict[str, Value] = {"batch": batch.index, **({"round": in_round} if in_round else {})}
 
@@ -161,7 +164,7 @@ class _Call:
         """The job of this batch, of which there is one whatever Slurm answers, or none where this raises."""
         end_by: float | None = None
         job: str | None
-        only = {"tasks": fold_indexes(self._tasks)} if self._tasks is not None and self._batch.array else {}
+        only = self._only()
         while True:
             _note(self._run, "intent", {**self._which, **only})
             try:
@@ -178,6 +181,16 @@ class _Call:
                     continue
             _note(self._run, "submitted", {**self._which, "job": job})
             return job
+
+    def _only(self) -> dict[str, Value]:
+        """What the job has of its batch, where that is not all of it."""
+        batch = self._batch
+        only: dict[str, Value] = {}
+        if self._tasks is not None and batch.array:
+            only["tasks"] = fold_indexes(self._tasks)
+        if self._chosen is not None and batch.array and batch.pack > 1:
+            only["shards"] = fold_indexes(i for i in self._chosen if batch.first <= i < batch.first + batch.count)
+        return only
 
     def _found(self, end_by: float) -> str | None:
         """The job that a call without an answer has made; empty for certainly none, None where nobody can tell."""

@@ -33,8 +33,6 @@ SPELLINGS = {
     "gang_scheduling": "gang",
     "backoff_limit_per_index": "retries",
     "active_deadline_seconds": "run_timeout",
-    "max_failed": "max_failed_indexes",
-    "back_off": "backoff",
 }
 """Other names of a field, in snake_case."""
 

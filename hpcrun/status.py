@@ -90,6 +90,8 @@ class Sent:
     """0 for the run's own submission, then one more for each retry by hand."""
     tasks: tuple[int, ...] | None = None
     """The elements of the batch's array that it has; None for all."""
+    shards: frozenset[int] | None = None
+    """The shards that it has, where those are not all of its elements'."""
     job: str = ""
     """The job's id; empty where it is not known that there is one."""
     refused: str = ""
@@ -133,11 +135,27 @@ class Submitted:
             found.setdefault(one.batch, []).append(one)
         return found
 
+    def _counting(self, batch: Batch) -> list[Sent]:
+        """What was sent of `batch`, the last first, without what changes nothing about what was submitted."""
+        mine = self._by_batch.get(batch.index, [])
+        submitted = any(one.job for one in mine)
+        return [one for one in mine if not one.refused and not one.never] if submitted else mine
+
+    def of_shards(self, batch: Batch) -> Callable[[int], Sent | None]:
+        """From a shard of `batch` to the last that has it; None where the batch was never reached."""
+        mine, of = self._counting(batch), self.of(batch)
+        if all(one.shards is None for one in mine):
+            return lambda shard: of(batch.task_of(shard))
+        latest: dict[int, Sent] = {}
+        for one in mine:
+            tasks = range(batch.elements) if one.tasks is None else one.tasks
+            for shard in one.shards or (shard for task in tasks for shard in batch.shards_of(task)):
+                latest.setdefault(shard, one)
+        return latest.get
+
     def of(self, batch: Batch) -> Callable[[int], Sent | None]:
         """From an element of `batch` to the last that has it; None where the batch was never reached."""
-        mine = self._by_batch.get(batch.index, [])
-        if any(one.job for one in mine):  # what never was submitted changes nothing about what was
-            mine = [one for one in mine if not one.refused and not one.never]
+        mine = self._counting(batch)
         if len(mine) < 2:
             only = mine[0] if mine else None
             return lambda _: only
@@ -154,9 +172,13 @@ def submitted(events: Iterable[Mapping[str, Any]]) -> Submitted:
     for event in events:
         key = event.get("batch", -1), event.get("round", 0)
         if event["event"] == "intent":
-            tasks = event.get("tasks")
+            tasks, shards = event.get("tasks"), event.get("shards")
             try:
-                found[key] = Sent(*key, tasks=None if tasks is None else tuple(parse_indexes(str(tasks))))
+                found[key] = Sent(
+                    *key,
+                    tasks=None if tasks is None else tuple(parse_indexes(str(tasks))),
+                    shards=None if shards is None else frozenset(parse_indexes(str(shards))),
+                )
             except IndexSetError:  # garbled, and nothing without it
                 continue
         elif event["event"] == "submitted" and key in found:
@@ -275,7 +297,7 @@ def by_shard(plan: Plan, sent: Submitted, rows: Iterable[QueueRow | AccountingRo
             continue
         batch, said = plan.batches[one.batch], _said(row)
         for shard in _shards(batch, row.tasks):
-            if rounds.get(shard, -1) <= one.round:
+            if rounds.get(shard, -1) <= one.round and (one.shards is None or shard in one.shards):
                 found[shard], rounds[shard] = said, one.round
     return found
 
@@ -332,8 +354,8 @@ def unexplained(plan: Plan, seen: Seen) -> list[int]:
 
 def _each(sent: Submitted, batch: Batch) -> Iterable[tuple[int, Sent | None]]:
     """Each shard of a batch, with the last that was sent to the cluster for it."""
-    of = sent.of(batch)
-    return ((shard, of(batch.task_of(shard))) for shard in range(batch.first, batch.first + batch.count))
+    of = sent.of_shards(batch)
+    return ((shard, of(shard)) for shard in range(batch.first, batch.first + batch.count))
 
 
 def end_of(attempts: Sequence[Attempt], sent: Sent | None) -> Attempt | None:
@@ -479,6 +501,8 @@ def _by_word(base: ShardStatus, said: Said) -> ShardStatus:
         state, cause, detail = "failed", "launch_failed", f"Slurm says {said.word}, but the program left no record"
     elif state == "failed" and base.started is None and cause == "failed":
         cause, detail = "launch_failed", "it ended before its program started"
+    elif state == "failed" and cause == "failed":
+        cause, detail = "lost", "it ended without a record"
     return dataclasses.replace(
         base,
         state=state,

@@ -31,9 +31,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The cluster is expected unless somebody says that there is none: its tests fail without it, they never skip."""
     parser.addoption("--no-cluster", action="store_true", help="leave out the tests on the Slurm of docker-slurm/")
     parser.addoption("--keep-cluster", action="store_true", help="leave the tests' Slurm up at the end")
+    parser.addoption("--full", action="store_true", help="also the tests that take a minute and more")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked as `full` is left out where nobody has asked for it."""
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With --no-cluster tests/cluster is not even read."""
-    left_out = collection_path.name == "cluster" and collection_path.parent.name == "tests"
+    """With --no-cluster the tests on it are not even read."""
+    left_out = collection_path.name in ("cluster", "faults") and collection_path.parent.name == "tests"
     return True if left_out and config.getoption("--no-cluster") else None

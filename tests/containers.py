@@ -17,6 +17,8 @@ SCRIPTS = ROOT / "docker-slurm"
 NAME = os.environ.get("DOCKER_SLURM_NAME", "hpcrun-tests")
 MAX_ARRAY_SIZE = 101
 WHEEL = os.environ.get("HPCRUN_TEST_WHEEL")  # read now: each test scrubs the environment
+OPTIONS = os.environ.get("HPCRUN_TEST_CLUSTER", "").split()
+"""More options of docker-slurm/up, to try the tests on another cluster: ``--slurm 22.05``."""
 
 Done = subprocess.CompletedProcess[str]
 
@@ -32,12 +34,18 @@ done
 
 def up(*options: str) -> None:
     """Bring the tests' cluster up, with this checkout's wheel on its login node."""
-    command = [str(SCRIPTS / "up"), "--max-array-size", str(MAX_ARRAY_SIZE), *options]
+    command = [str(SCRIPTS / "up"), "--max-array-size", str(MAX_ARRAY_SIZE), *OPTIONS, *options]
     done = subprocess.run(
         command + (["--wheel", WHEEL] if WHEEL else []), env={**os.environ, "DOCKER_SLURM_NAME": NAME}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"docker-slurm/up failed:\n{done.stdout}"
+
+
+def down() -> None:
+    """Remove the tests' cluster."""
+    command = [str(SCRIPTS / "down"), "--volumes"]
+    subprocess.run(command, env={**os.environ, "DOCKER_SLURM_NAME": NAME}, check=True, capture_output=True)
 
 
 class Login(Protocol):
@@ -48,9 +56,18 @@ class Login(Protocol):
     ) -> Done: ...
 
 
-def docker(*argv: str) -> None:
-    """A command of docker, on the tests' own containers."""
-    subprocess.run(["docker", *argv], check=True, capture_output=True)
+def log_in(*argv: str, input: str | None = None, node: str = "login", user: str = "user", timeout: float = 120) -> Done:
+    """Run a command on a machine of the cluster; a `Login`."""
+    command = [str(SCRIPTS / "login"), "-n", node, "-u", user, *argv]
+    return subprocess.run(
+        command, env={**os.environ, "DOCKER_SLURM_NAME": NAME}, input=input or "", text=True, capture_output=True,
+        timeout=timeout, check=False, errors="surrogateescape",
+    )  # fmt: skip
+
+
+def docker(*argv: str) -> str:
+    """A command of docker, on the tests' own containers; what it printed."""
+    return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True).stdout
 
 
 def container(node: str) -> str:
@@ -67,7 +84,7 @@ class User:
 
     def sh(self, script: str, *args: str, timeout: float = 120, **options: Any) -> Done:
         """Run shell code in the user's folder."""
-        prologue = 'cd "$1" && export HPCRUN_HOME="$2" && shift 2 && '
+        prologue = 'cd "$1" || exit 125; export HPCRUN_HOME="$2"; shift 2; '
         argv = ["bash", "-c", prologue + script, "bash", self.folder, self.home, *args]
         return self.login(*argv, timeout=timeout, **options)
 

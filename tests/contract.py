@@ -63,6 +63,27 @@ class ClusterContract:
         until(lambda: not shown(seam, run, job), what="an empty queue")
         seam.cluster.cancel(run, [job])
 
+    def test_each_element_as_it_stands(self, seam: Seam) -> None:
+        """Asked for by name elements come one by one, and nothing comes of what nobody knows."""
+        run, job = seam.start_staying()
+        try:
+            rows = seam.cluster.look_at([f"{job}_0", f"{job}_2"])
+            assert {row.tasks for row in rows} <= {(0,), (2,)}
+            assert {row.job for row in rows} <= {job}
+            assert seam.cluster.look_at(["999999_3"]) == []
+        finally:
+            seam.cluster.cancel(run, [job])
+
+    def test_what_has_ended_cannot_be_told_to_start(self, seam: Seam) -> None:
+        """It is no error, for it may have ended just now; whoever asks is told, where the cluster knows of waits."""
+        run, job = seam.start_ending()
+        until(lambda: not shown(seam, run, job), what="an empty queue")
+        assert set(seam.cluster.start_now([f"{job}_0", f"{job}_1"])) <= {f"{job}_0", f"{job}_1"}
+
+    def test_what_is_not_there_cannot_be_requeued(self, seam: Seam) -> None:
+        """The cluster's reason, and no exception."""
+        assert seam.cluster.requeue("999999_3")
+
     def test_the_end_is_remembered_or_accounting_says_there_is_none(self, seam: Seam) -> None:
         """Accounting knows every task's end, or says that it is not kept."""
         run, job = seam.start_ending()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from hpcrun.cluster import AccountingRow, Limits, QueueRow
+from hpcrun.cluster import AccountingRow, Charge, Limits, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
@@ -13,11 +13,12 @@ from hpcrun.rundir import RunDir
 
 @dataclasses.dataclass
 class Job:
-    """A job of the fake: its batch, what it waits for, and the state of each task."""
+    """A job of the fake: its batch, what it waits for, the state of each task, and the script that it was made of."""
 
     batch: Batch
     dependency: str | None
     states: list[str]
+    script: str = ""
 
 
 class FakeCluster:
@@ -40,17 +41,28 @@ class FakeCluster:
         if self.down:
             raise ClusterUnavailable("the fake is down")
 
-    def limits(self) -> Limits:
+    def limits(self, where: Sequence[object] = (), *, places: bool = True) -> Limits:
         self._called("limits")
         return self._limits
 
-    def submit(self, run: RunDir, batch: Batch, dependency: str | None) -> str:
+    def submit(
+        self,
+        run: RunDir,
+        batch: Batch,
+        dependency: str | None,
+        in_round: int = 0,
+        tasks: Sequence[int] | None = None,
+    ) -> str:
         self._called("submit")
         if self.refuse_after is not None and len(self.jobs) >= self.refuse_after:
             raise SubmissionRefused("Job violates accounting/QOS policy", ("sbatch", run.script(batch.index)))
         job = str(100 + len(self.jobs))
-        self.jobs[job] = Job(batch, dependency, ["PENDING"] * batch.count)
+        self.jobs[job] = Job(batch, dependency, ["PENDING"] * batch.count, run.script(batch.index, in_round))
         return job
+
+    def submit_script(self, path: str, dependency: str | None) -> str:
+        self._called("submit_script")
+        raise SubmissionRefused("the fake knows only batches", ("sbatch", path))
 
     def set(self, job: str, state: str, *tasks: int) -> None:
         """Let `tasks` of `job` (all of them by default) be in a state of Slurm's."""
@@ -59,7 +71,7 @@ class FakeCluster:
 
     def _rows(self) -> list[QueueRow]:
         return [
-            QueueRow(job, (task,) if one.batch.array else None, state)
+            QueueRow(job, (task,) if one.batch.array else None, state, script=one.script)
             for job, one in self.jobs.items()
             for task, state in enumerate(one.states)
         ]
@@ -68,12 +80,44 @@ class FakeCluster:
         self._called("queue")
         return [row for row in self._rows() if row.job not in self.forgotten]
 
+    def look_at(self, jobs: Sequence[str]) -> list[QueueRow]:
+        self._called("look_at")
+        rows = (row for row in self._rows() if row.job not in self.forgotten)
+        return [row for row in rows if (f"{row.job}_{row.tasks[0]}" if row.tasks else row.job) in jobs]
+
+    def start_now(self, jobs: Sequence[str]) -> dict[str, str]:
+        self._called("start_now")
+        waiting = {
+            f"{row.job}_{row.tasks[0]}" if row.tasks else row.job for row in self._rows() if row.state == "PENDING"
+        }
+        return {job: "Job is no longer pending execution" for job in jobs if job not in waiting}
+
+    def requeue(self, job: str) -> str:
+        self._called("requeue")
+        array, _, task = job.partition("_")
+        if array not in self.jobs or array in self.forgotten:
+            return "Invalid job id specified"
+        self.set(array, "PENDING", int(task or 0))
+        return ""
+
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
         self._called("accounting")
         if not self._limits.accounting:
             raise AccountingDisabled("the fake keeps no accounting")
         rows = (row for row in self._rows() if row.job in jobs)
         return [AccountingRow(row.job, row.tasks, row.state, 0, 0, "") for row in rows]
+
+    def history(self, run: RunDir, since: float) -> list[AccountingRow]:
+        self._called("history")
+        if not self._limits.accounting:
+            raise AccountingDisabled("the fake keeps no accounting")
+        return [AccountingRow(row.job, row.tasks, row.state, 0, 0, "", row.script) for row in self._rows()]
+
+    def charges(self, jobs: Sequence[str], since: float) -> list[Charge]:
+        self._called("charges")
+        if not self._limits.accounting:
+            raise AccountingDisabled("the fake keeps no accounting")
+        return [Charge(10.0, {"cpu": 2.0, "billing": 3.0}) for job in jobs for _ in self.jobs[job].states]
 
     def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:
         self._called("cancel")

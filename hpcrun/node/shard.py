@@ -184,7 +184,7 @@ def _known(run: RunDir, allocation: Allocation, shard: int) -> list[ledger.Entry
     if _is_outlived(entries[-1], allocation):
         return entries
     last = entries[-1]
-    since = int(last.start["said"]) if last.start is not None and last.start.get("job") == allocation.job else 0
+    since = int(last.start.get("said", 0)) if last.start is not None and last.start.get("job") == allocation.job else 0
     cause = _witnessed(since, allocation.said) or "node_failed"
     facts: dict[str, Value] = {"at": time.time(), "exit_code": -1, "signal": 0, "cause": cause, "round": last.round}
     events.claim(run.silence(shard, last.number), events.line("end", facts))

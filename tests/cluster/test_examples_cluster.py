@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from containers import User
-from examples.checks import check_count, check_folds, check_service, check_sweep
-from examples.test_examples import COUNT, COUNT_ALONE, SERVICE, SERVICE_ALONE, SERVICE_SHARDED, merged, results_of
+from examples.checks import check_count, check_folds, check_queue, check_service, check_sweep
+from examples.test_examples import (
+    COUNT,
+    COUNT_ALONE,
+    JOBS,
+    SERVICE,
+    SERVICE_ALONE,
+    SERVICE_SHARDED,
+    all_processed,
+    merged,
+    queue_of,
+    results_of,
+)
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Hpcrun = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -45,3 +56,26 @@ def test_workers_restore_what_one_process_restores(hpcrun: Hpcrun) -> None:
     single = merged(hpcrun, "service", results_of(hpcrun, *SERVICE_ALONE))
     check_service(merged(hpcrun, "service", results_of(hpcrun, *SERVICE)), single)
     check_service(merged(hpcrun, "service", results_of(hpcrun, *SERVICE_SHARDED)), single)
+
+
+@pytest.fixture
+def redis(user: User) -> Iterator[str]:
+    """The URL of a Redis server on the login node, which every node reaches."""
+    free = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
+    port = user.ok("python3", "-c", free).strip()
+    options = ["--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", user.folder, "--daemonize", "yes"]
+    user.ok("redis-server", "--port", port, *options)
+    yield f"redis://login:{port}/0"
+    user.ok("redis-cli", "-p", port, "shutdown", "nosave")
+
+
+def test_workers_empty_a_queue(hpcrun: Hpcrun, user: User, redis: str) -> None:
+    """Velda's eight workers, as they are: all jobs are processed, each once, until the run is cancelled."""
+
+    def with_queue(*words: str) -> subprocess.CompletedProcess[str]:
+        return user.sh('export REDIS_URL="$1"; shift; exec "$@"', redis, *words)
+
+    run_id = queue_of(lambda *words: with_queue("hpcrun", *words), 8)
+    pushed = with_queue("python3", "examples/queue/push.py", str(JOBS))
+    assert pushed.stdout == f"{JOBS} jobs put into the queue\nthe queue is empty\n", pushed.stderr
+    check_queue(all_processed(hpcrun, run_id), JOBS, 8)

@@ -12,11 +12,12 @@ from contract import ClusterContract, Seam
 from hpcrun.cluster import Limits
 from hpcrun.errors import SubmissionRefused
 from hpcrun.plan import Batch
+from hpcrun.quotas import Where
 from hpcrun.rundir import RunDir
 from hpcrun.slurm import Completed, Slurm
 from hpcrun.states import SLURM_STATES
 
-THREE = Batch(index=0, first=0, count=3, array=True, throttle=None, after=None)
+THREE = Batch(index=0, first=0, count=3, array=True, throttle=None, pack=1, after=None)
 
 
 @pytest.fixture
@@ -55,8 +56,16 @@ class TestSlurm(ClusterContract):
 def test_limits_are_the_clusters(slurm: Slurm) -> None:
     """MaxArraySize, accounting and version are what the cluster was started with."""
     found = slurm.limits()
-    assert found == Limits(max_array=101, accounting=True, version=found.version, nodes=4)
+    assert found == Limits(max_array=101, accounting=True, version=found.version)
     assert found.version.startswith("24.11")
+
+
+def test_limits_of_places(slurm: Slurm) -> None:
+    """Partitions, how many nodes they have together, and the account that this user has by default."""
+    found = slurm.limits((Where("gpu"), Where("gpu")))
+    assert found.nodes == 2
+    assert slurm.limits((Where(), Where("gpu"))).nodes == 4
+    assert [place.partition for places in found.places for place in places] == ["gpu", "gpu"]
 
 
 def test_every_state_that_slurm_knows_is_in_the_table(login: Login) -> None:

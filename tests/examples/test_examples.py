@@ -7,14 +7,15 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from examples.checks import check_count, check_folds, check_service, check_sweep
+from examples.checks import check_count, check_folds, check_queue, check_service, check_sweep
+from waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 Hpcrun = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -23,6 +24,10 @@ COUNT_ALONE = ("-N", "1", "--", "python3", "examples/count/count.py")
 SERVICE = ("examples/service/service.yaml",)
 SERVICE_SHARDED = ("-N", "2", "examples/service/service.yaml")
 SERVICE_ALONE = ("--", "python3", "examples/service/job.py")
+
+
+JOBS = 20_000
+"""Enough that one worker cannot have done all of them before the others look up."""
 
 
 def results_of(hpcrun: Hpcrun, *words: str) -> str:
@@ -92,6 +97,45 @@ def test_workers_restore_what_one_process_restores(hpcrun: Hpcrun) -> None:
     assert sum(shares) == part["library"][1] == len(part["files"])
     assert min(shares) > 0
     check_service(merged(hpcrun, "service", results_of(hpcrun, *SERVICE_SHARDED)), single)
+
+
+def queue_of(hpcrun: Hpcrun, workers: int) -> str:
+    """The id of a run of the queue's workers, so many of which are there."""
+    run_id = hpcrun("submit", "examples/queue/queue.yaml").stdout.strip()
+    counts = lambda: json.loads(hpcrun("status", "--json", run_id).stdout)["counts"]  # noqa: E731
+    until(lambda: counts().get("running") == workers, what=f"{workers} workers")
+    return run_id
+
+
+def all_processed(hpcrun: Hpcrun, run_id: str) -> str:
+    """The logs of the queue's workers, once they say that all is done and have been cancelled."""
+    until(lambda: hpcrun("logs", run_id).stdout.count("processing") >= JOBS, what="the last lines of the workers")
+    assert hpcrun("cancel", run_id).stdout == f"run {run_id}: cancelled\n"
+    assert hpcrun("wait", run_id).returncode == 130
+    return hpcrun("logs", run_id).stdout
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """The URL of a Redis server."""
+    socket = tmp_path / "redis.sock"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            until(socket.exists, what="the server's socket")
+            yield f"unix://{socket}"
+        finally:
+            server.terminate()
+
+
+def test_workers_empty_a_queue(hpcrun: Hpcrun, redis: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Velda's worker, as it is: all jobs of a queue are processed, each once, until the run is cancelled."""
+    monkeypatch.setenv("REDIS_URL", redis)
+    workers = min(8, len(os.sched_getaffinity(0)))
+    run_id = queue_of(hpcrun, workers)
+    pushed = alone("queue/push.py", str(JOBS), cwd=ROOT)
+    assert pushed.stdout == f"{JOBS} jobs put into the queue\nthe queue is empty\n", pushed.stderr
+    check_queue(all_processed(hpcrun, run_id), JOBS, workers)
 
 
 def test_no_other_cut_is_cheaper() -> None:

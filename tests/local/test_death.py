@@ -30,7 +30,7 @@ def _supervisor(run: Run) -> int:
 def test_the_supervisor_of_a_shard_is_killed(machine: Machine) -> None:
     """Its program is ended with all its children, the shard counts as lost, and the others go on."""
     script = "if [ $HPCRUN_SHARD_INDEX = 1 ]; then exit 0; fi; " + SLEEPER
-    run = machine.submit("-N", "2", "--", "bash", "-c", script)
+    run = machine.submit("-N", "2", "--set", "spec.retries.launch_failed=0", "--", "bash", "-c", script)
     program, supervisor, child = _processes(run, 0)
     os.kill(supervisor, signal.SIGKILL)
     gone(program, child)

@@ -31,6 +31,8 @@ while True:
     listener.accept()[0].close()
 """
 JOB = ["bash", "-c", STAY]
+ONCE = {"retries": {"launch_failed": 0, "node_failed": 0}}
+"""Of what is lost there is to be no other attempt (tests/local/test_retries.py has those)."""
 
 
 def _spec(machine: Machine, worker: dict[str, Any] | str, job: list[str] | None = None, **more: Any) -> str:
@@ -239,7 +241,7 @@ def test_a_worker_that_is_always_restarted(machine: Machine) -> None:
 
 def test_an_agent_is_killed(machine: Machine) -> None:
     """What it started dies with it, and the attempt is lost by the worker's name."""
-    run = machine.submit(_spec(machine, STAY))
+    run = machine.submit(_spec(machine, STAY, **ONCE))
     job, _ = _pids(run, "job")
     worker, agent = _pids(run, "worker", 1)
     os.kill(agent, signal.SIGKILL)
@@ -250,7 +252,7 @@ def test_an_agent_is_killed(machine: Machine) -> None:
 def test_an_agent_falls_silent(machine: Machine) -> None:
     """One that is stopped gives no sign of life: the attempt fails, and it is killed with the program it started."""
     machine.configure(lost_after="1s")
-    run = machine.submit(_spec(machine, STAY))
+    run = machine.submit(_spec(machine, STAY, **ONCE))
     job, _ = _pids(run, "job")
     worker, agent = _pids(run, "worker", 1)
     os.kill(agent, signal.SIGSTOP)
@@ -264,7 +266,7 @@ def test_an_agent_falls_silent(machine: Machine) -> None:
 def test_supervisors_are_killed(machine: Machine, when: str, which: str) -> None:
     """That of the shard, that of the run, or both, early or late: job and workers end, and the run has failed."""
     unready = {"readiness": {"exec": ["false"]}} if when == "start" else {}
-    run = machine.submit(_spec(machine, {"command": JOB, "replicas": 2, **unready}))
+    run = machine.submit(_spec(machine, {"command": JOB, "replicas": 2, **unready}, **ONCE))
     workers = [_pids(run, "worker", replica) for replica in range(2)]
     started = [process for pair in workers for process in pair] + ([_pids(run, "job")[0]] if when == "job" else [])
     of_run = int(Path(run.dir.local_lock).read_text().split()[0])
@@ -283,7 +285,8 @@ def _parent(process: int) -> int:
 
 def test_an_agent_of_a_shard_is_killed(machine: Machine) -> None:
     """In a gang of shards the one is lost, the others are cancelled on its account."""
-    run = machine.submit(machine.write("spec.yaml", json.dumps({"command": JOB, "shards": 3, "gang": True})))
+    spec = {"command": JOB, "shards": 3, "gang": True, **ONCE}
+    run = machine.submit(machine.write("spec.yaml", json.dumps(spec)))
     programs = [_pids(run, "job", shard=shard) for shard in range(3)]
     os.kill(programs[1][1], signal.SIGKILL)
     assert [shard.cause for shard in ended(run).shards] == ["cancelled", "lost", "cancelled"]
@@ -356,7 +359,7 @@ def test_strangers_at_the_supervisors_port(machine: Machine) -> None:
 @pytest.mark.parametrize("knows", [True, False], ids=["knows", "guesses"])
 def test_only_who_knows_the_secret_is_let_in(machine: Machine, knows: bool) -> None:
     """A process that found the port of the supervisor, but cannot read its secret, never gets a worker's seat."""
-    run = machine.submit(_spec(machine, {"command": JOB}, shards=2, max_parallel=1))
+    run = machine.submit(_spec(machine, {"command": JOB}, shards=2, max_parallel=1, **ONCE))
     _pids(run, "job")
     let = _hold_back(run)  # the worker of the second shard, so that its seat is free
     Path(run.dir.results, "go.job.0").touch()

@@ -9,7 +9,7 @@ from fakes import FakeCluster
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
 
-THREE = Batch(index=0, first=0, count=3, array=True, throttle=None, after=None)
+THREE = Batch(index=0, first=0, count=3, array=True, throttle=None, pack=1, after=None)
 
 
 class TestFake(ClusterContract):

@@ -10,6 +10,7 @@ import pytest
 from fakes import FakeCluster
 
 from hpcrun import config, events, submission
+from hpcrun.errors import UsageError
 from hpcrun.run import Run
 from hpcrun.spec import raw
 
@@ -118,3 +119,115 @@ def test_an_unknown_state_is_reported_and_is_no_end(monkeypatch: pytest.MonkeyPa
     cluster.set("100", "HIBERNATING")
     shard = run.status().shards[0]
     assert (shard.state, shard.detail) == ("unknown", "HIBERNATING")
+
+
+# Attempts that are followed by others.
+
+
+def silence(run: Run, shard: int, *, attempt: int = 0, **end: Any) -> None:
+    """Let somebody else than its supervisor have said how an attempt of `shard` ended."""
+    path = run.dir.silence(shard, attempt)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    events.claim(path, events.line("end", {"at": 3.0, "exit_code": -1, "signal": 0, **end}))
+
+
+def test_between_two_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that is to be followed by another attempt is none, whatever Slurm says of the job meanwhile."""
+    cluster = FakeCluster()
+    run = submitted(monkeypatch, cluster, shards=2, retries=1)
+    record(run, 0, exit_code=0)
+    record(run, 1, exit_code=3, cause="failed", again=True)
+    for word in ("COMPLETING", "REQUEUED", "PENDING"):
+        cluster.set("100", word, 1)
+        status = run.status()
+        shard = status.shards[1]
+        assert (status.done, shard.state, shard.cause, shard.attempts) == (False, "pending", "failed", 1)
+        assert shard.detail == "attempt 0: failed with exit code 3; tried again"
+    record(run, 1, attempt=1)
+    cluster.set("100", "RUNNING", 1)
+    assert run.status().shards[1].state == "running"
+    events.add(run.dir.record(1, 1), "end", {"at": 9.0, "exit_code": 3, "signal": 0, "cause": "failed", "again": False})
+    status = run.status()
+    assert (status.state, status.shards[1].cause, status.shards[1].attempts) == ("partial", "failed", 2)
+
+
+def test_cancelling_between_two_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits to be tried again is cancelled like everything else that waits."""
+    cluster = FakeCluster()
+    run = submitted(monkeypatch, cluster, shards=2, retries=1)
+    for shard in range(2):
+        record(run, shard, exit_code=3, cause="failed", again=True)
+    assert run.cancel().state == "cancelled"
+    assert cluster.cancelled == ["100"]
+    assert {shard.cause for shard in run.shards()} == {"cancelled"}
+
+
+def test_the_word_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that only somebody else saw end has ended; by the budgets where they do not say what follows."""
+    cluster = FakeCluster()
+    run = submitted(monkeypatch, cluster, shards=3)
+    record(run, 0)
+    silence(run, 0, cause="node_failed")
+    record(run, 1)
+    silence(run, 1, cause="node_failed", again=False, detail="its node is silent")
+    silence(run, 2, cause="launch_failed", again=True)
+    cluster.set("100", "PENDING")
+    assert [(shard.state, shard.cause, shard.attempts, shard.detail) for shard in run.shards()] == [
+        ("pending", "node_failed", 1, "attempt 0: node failed; tried again"),
+        ("failed", "node_failed", 1, "its node is silent"),
+        ("pending", "launch_failed", 1, "attempt 0: launch failed; tried again"),
+    ]
+
+
+def test_a_supervisor_that_comes_back_from_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its success counts, whatever others said and did meanwhile, and in the eyes of who had looked before too."""
+    cluster = FakeCluster()
+    run = submitted(monkeypatch, cluster)
+    record(run, 0)
+    silence(run, 0, cause="node_failed")
+    record(run, 0, attempt=1)
+    cluster.set("100", "RUNNING")
+    assert run.status().state == "running"
+    events.add(run.dir.record(0, 0), "end", {"at": 9.0, "exit_code": 0, "signal": 0, "cause": None, "again": False})
+    status = run.status()
+    assert (status.state, status.shards[0].attempts) == ("succeeded", 2)
+
+
+def test_nobody_could_start_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the end that was to be followed by another attempt is the last one, and says why."""
+    cluster = FakeCluster()
+    run = submitted(monkeypatch, cluster, retries=1)
+    record(run, 0, exit_code=3, cause="failed", again=True)
+    events.add(run.dir.record(0, 0), "given_up", {"at": 4.0, "text": "Slurm refuses to start the job again"})
+    cluster.set("100", "FAILED")
+    shard = run.status().shards[0]
+    assert (shard.state, shard.cause, shard.exit_code) == ("failed", "failed", 3)
+    assert shard.detail == "Slurm refuses to start the job again"
+
+
+def test_logs_by_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a number the last attempt's are meant, also where that one never began."""
+    run = submitted(monkeypatch, FakeCluster(), shards=2, retries=3)
+    for attempt in range(2):
+        record(run, 1, attempt=attempt, exit_code=3, cause="failed", again=True)
+    silence(run, 1, attempt=2, cause="launch_failed", again=True)
+    assert run.log_paths(1) == [run.dir.log(1, 2)]
+    assert [run.log_paths(1, attempt) for attempt in range(3)] == [[run.dir.log(1, attempt)] for attempt in range(3)]
+    assert run.log_paths(0) == [run.dir.log(0, 0)]
+    with pytest.raises(UsageError, match="found attempt 3 of shard 1, wanted 0 to 2"):
+        run.log_paths(1, 3)
+
+
+def test_a_run_that_stopped_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What left the queue without a start was cancelled on its account, which is said; the run has failed."""
+    cluster = FakeCluster()
+    run = submitted(monkeypatch, cluster, shards=3, max_failed_indexes=0)
+    record(run, 0, exit_code=3, cause="failed", again=False)
+    assert events.stop(run.dir, "max_failed_indexes", "too many")
+    cluster.set("100", "CANCELLED", 1)
+    cluster.set("100", "CANCELLED", 2)
+    status = run.status()
+    assert (status.state, status.done, status.stopped) == ("failed", True, "too many")
+    assert [(shard.state, shard.detail) for shard in status.shards] == [
+        ("failed", ""), ("cancelled", "too many"), ("cancelled", "too many")
+    ]  # fmt: skip

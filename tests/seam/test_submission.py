@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeCluster
 
-from hpcrun import config, events, submission
+from hpcrun import config, events, sending, submission
 from hpcrun.errors import ClusterUnavailable, SubmissionRefused
 from hpcrun.run import Run, all_paths
 from hpcrun.spec import raw
@@ -27,10 +27,12 @@ def prepared(
 
 
 def test_every_batch_has_an_intent_and_an_id(settings: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The submission's record tells, batch by batch, what was about to happen and what did."""
+    """The submission's record tells who submits, then batch by batch what was about to happen and what did."""
     cluster = FakeCluster(max_array=10)
     run = submission.carry_out(prepared(cluster, settings, monkeypatch, shards=25))
-    said = [(event["event"], event["batch"], event.get("job")) for event in events.read(run.dir.submission)]
+    record = events.read(run.dir.submission)
+    assert (record[0]["event"], record[0]["pid"], record[-1]["event"]) == ("sending", os.getpid(), "left")
+    said = [(event["event"], event["batch"], event.get("job")) for event in record if "batch" in event]
     assert said == [
         ("intent", 0, None), ("submitted", 0, "100"), ("intent", 1, None), ("submitted", 1, "101"),
         ("intent", 2, None), ("submitted", 2, "102"),
@@ -64,7 +66,12 @@ def test_refused_in_the_middle_it_takes_back_the_rest(settings: config.Config, m
     assert cluster.cancelled == ["101", "100"]
     (path,) = all_paths(settings.home)
     status = Run(path, cluster).status()
-    assert status.state == "cancelled"
+    assert (status.state, status.done) == ("failed", True)
+    assert [(shard.state, shard.cause) for shard in status.shards] == [
+        *[("cancelled", "cancelled")] * 20, *[("failed", "launch_failed")] * 5,
+    ]  # fmt: skip
+    assert "violates accounting" in status.stopped
+    assert all("violates accounting" in shard.detail for shard in status.shards)
 
 
 def test_no_answer_in_the_middle_is_said_with_the_runs_id(
@@ -74,6 +81,7 @@ def test_no_answer_in_the_middle_is_said_with_the_runs_id(
     cluster = FakeCluster()
     decided = prepared(cluster, settings, monkeypatch, shards=3)
     cluster.down = True
+    monkeypatch.setattr(sending, "PATIENCE", 0.0)
     with pytest.raises(ClusterUnavailable, match=f"hpcrun cancel {decided.plan.run_id}"):
         submission.carry_out(decided)
 

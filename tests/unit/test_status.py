@@ -130,7 +130,7 @@ NO_RECORD = "Slurm says COMPLETED, but the program left no record"
         # Then accounting.
         (BEGUN, None, accounted("TIMEOUT"), ("timed_out", "timed_out", "")),
         (BEGUN, None, accounted("OUT_OF_MEMORY", None, 9), ("failed", "out_of_memory", "")),
-        (BEGUN, None, accounted("FAILED", 1), ("failed", "failed", "")),
+        (BEGUN, None, accounted("FAILED", 1), ("failed", "lost", "it ended without a record")),
         (None, None, accounted("FAILED", 1), ("failed", "launch_failed", "it ended before its program started")),
         (BEGUN, None, accounted("COMPLETED"), ("failed", "launch_failed", NO_RECORD)),
         (None, None, accounted("CANCELLED"), ("cancelled", "cancelled", "")),
