@@ -143,6 +143,10 @@ class Cluster(Protocol):
         """End the wait of `jobs` and elements (``12_3``) that were requeued; why not, for those it was refused for."""
         ...
 
+    def release(self, jobs: Sequence[str]) -> None:
+        """Let go of `jobs` and elements that the cluster itself has held because their launch failed."""
+        ...
+
     def requeue(self, job: str) -> str:
         """Let a job or element that has ended, or runs, start again; why not, where the cluster says no.
 

@@ -31,7 +31,7 @@ _SHARE = 5
 """A look may take this part of the time, one in six: the folder of a run of 100,000 shards is slow to read."""
 _QUEUE_FIRST, _QUEUE_LAST = 2.0, 30.0
 """Seconds between two full looks, which ask the cluster, at first and in the end."""
-_ASK_EVERY = 0.25
+_ASK_EVERY = 0.15
 """Seconds between two questions about what is to be started again, at least."""
 _BELIEVE_AFTER = 3.0
 """Seconds for which an end that nobody has recorded must be seen: on a network file system a record may come late."""
@@ -40,6 +40,8 @@ _FRESH = 1.0
 _CANCEL_AFTER, _CANCEL_EVERY = 2.0, 10.0
 """Seconds that whoever stops a run has to end its jobs, and between two attempts to do so instead."""
 _NEVER = float("inf")
+_HELD = re.compile("launch.failed.requeued.held")
+"""Slurm's reason for a job that it has put back and holds, as a launch of it was not confirmed."""
 _NO_TROUBLE = re.compile("no longer pending|already finished|Invalid job id")
 """What Slurm says of jobs that have started or ended meanwhile."""
 
@@ -85,7 +87,7 @@ class Follower:
         self._judged: set[Suspect] = set()
         self._instead: dict[int, Said] = {}
         """What is known better than by the queue's last answer."""
-        self._stopped_since, self._cancel_from = _NEVER, now
+        self._stopped_since, self._cancel_from, self._release_from = _NEVER, now, now
         self._notes: dict[str, str] = {}
 
     def statuses(self) -> Iterator[RunStatus]:
@@ -115,6 +117,7 @@ class Follower:
             if self._to_stop(seen):
                 self._end_jobs(seen, seen.queue)
             else:
+                self._release(seen, seen.queue)
                 self._revive(seen)
         return seen
 
@@ -138,11 +141,11 @@ class Follower:
 
     @contextlib.contextmanager
     def _noting(self, what: str) -> Iterator[None]:
-        """Let a cluster that cannot be asked be a note in the statuses, until it can."""
+        """Let a cluster that cannot be asked, or a folder that cannot be written, be a note in the statuses."""
         try:
             yield
             self._notes.pop(what, None)
-        except ClusterUnavailable as error:
+        except (ClusterUnavailable, OSError) as error:
             self._notes[what] = f"{what}: {error}"
 
     # Jobs that wait for their next attempt.
@@ -183,6 +186,27 @@ class Follower:
         except ClusterUnavailable:
             return None
 
+    def _release(self, seen: Seen, queue: Mapping[int, Said]) -> None:
+        """Let go of what Slurm has held because a launch was not confirmed: it would wait for ever.
+
+        So it is after a crash of slurmctld, and where a node stood still: what was started may have been started, and
+        the runtime finds out. What people hold stays held.
+        """
+        held = {shard for shard, said in queue.items() if _HELD.search(said.reason) and said.state not in TERMINAL}
+        now = self._clock.monotonic()
+        if not held or now < self._release_from:
+            return
+        jobs = {
+            address(self._plan, batch, shard, sent): None
+            for batch in self._plan.batches
+            for shard in sorted(held.intersection(range(batch.first, batch.first + batch.count)))
+            if (sent := seen.submitted.of_shards(batch)(shard)) is not None and sent.job
+        }
+        self._release_from = now + _CANCEL_EVERY
+        with self._noting("what Slurm holds after a failed launch could not be released"):
+            self._cluster.release(tuple(jobs))
+        self._look_soon(_QUEUE_FIRST)
+
     # Jobs that ended without a word.
 
     def _revive(self, seen: Seen) -> None:
@@ -201,8 +225,12 @@ class Follower:
             if said is None or said.state not in TERMINAL:
                 continue
             with self._noting("shards that were lost could not be started again"):
-                revived(self._plan, self._run, self._cluster, one)
                 self._judged.add(one)
+                try:
+                    revived(self._plan, self._run, self._cluster, one)
+                except ClusterUnavailable:
+                    self._judged.discard(one)
+                    raise
         if sure:
             self._look_soon(_ASK_EVERY)
         elif found:
@@ -215,7 +243,8 @@ class Follower:
         now = self._clock.monotonic()
         if seen.stopped is None and now >= self._deadline and _living(seen.queue or {}):
             seconds = (self._plan.deadline or 0.0) - self._plan.created
-            events.stop(self._run, "run_timeout", f"its time is up: run_timeout is {seconds:g} s")
+            with self._noting("the run could not be stopped for good"):
+                events.stop(self._run, "run_timeout", f"its time is up: run_timeout is {seconds:g} s")
             self._stopped_since = now - _CANCEL_AFTER
             return True
         self._stopped_since = min(self._stopped_since, now) if seen.stopped is not None else _NEVER

@@ -24,7 +24,7 @@ _FRESH = 0.3
 """Seconds for which the queue's word that a job waits may be acted upon."""
 _FOR_ITS_TIME = "BeginTime"
 """Slurm's reason for a job that waits for nothing but its time."""
-_FIRST, _SLOWEST = 0.3, 5.0
+_FIRST, _SLOWEST = 0.15, 5.0
 """Seconds between two questions about a job that is not seen to wait yet, at first and in the end."""
 _NEVER = float("inf")
 _CHECK, _CHECK_SLOWEST = 3.0, 60.0

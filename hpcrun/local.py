@@ -136,6 +136,9 @@ class Local:
         except ProcessLookupError:  # the run has just ended
             pass
 
+    def release(self, jobs: Sequence[str]) -> None:
+        """Nothing is held here."""
+
     def start_now(self, jobs: Sequence[str]) -> dict[str, str]:
         """Nothing waits here: the run's supervisor starts attempts itself."""
         return {}

@@ -149,9 +149,8 @@ def _cause(run: RunDir, found: Suspect, entries: Sequence[ledger.Entry]) -> Caus
     """
     began = entries[-1].start if len(entries) > found.attempt else None
     job, _, task = found.job.partition("_")
-    said = _output(
-        run.slurm_output(job, int(task) if task else None), int(began["said"]) if began is not None else None
-    )
+    since = int(began.get("said", 0)) if began is not None else None
+    said = _output(run.slurm_output(job, int(task) if task else None), since)
     if any(words in said for words in _OUT_OF_MEMORY):
         return "out_of_memory"
     state, cause = from_slurm(found.word)

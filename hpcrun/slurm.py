@@ -264,6 +264,13 @@ class Slurm:
             refused |= _refusals(done, some) if done.code else {}
         return refused
 
+    def release(self, jobs: Sequence[str]) -> None:
+        """One scontrol for up to 1,000 of them."""
+        for first in range(0, len(jobs), _UPDATE_CHUNK):
+            done = self._ask("scontrol", "release", ",".join(jobs[first : first + _UPDATE_CHUNK]))
+            if done.code and _NO_ANSWER.search(done.err):
+                raise ClusterUnavailable(f"`scontrol release` failed: {_last_line(done)}")
+
     def requeue(self, job: str) -> str:
         """One scontrol; `job` is never the raw id of an element, which can be that of its whole array."""
         done = self._ask("scontrol", "requeue", job)

@@ -90,8 +90,6 @@ class Sent:
     """0 for the run's own submission, then one more for each retry by hand."""
     tasks: tuple[int, ...] | None = None
     """The elements of the batch's array that it has; None for all."""
-    shards: frozenset[int] | None = None
-    """The shards that it has, where those are not all of its elements'."""
     job: str = ""
     """The job's id; empty where it is not known that there is one."""
     refused: str = ""
@@ -102,6 +100,8 @@ class Sent:
     """Whether somebody is seen who still submits it."""
     found: str = ""
     """What was found out of it, in words, where its job's id was not written down."""
+    shards: frozenset[int] | None = None
+    """The shards that it has, where those are not all of its elements'."""
 
     @property
     def unconfirmed(self) -> bool:

@@ -92,6 +92,9 @@ class FakeCluster:
         }
         return {job: "Job is no longer pending execution" for job in jobs if job not in waiting}
 
+    def release(self, jobs: Sequence[str]) -> None:
+        self._called("release")
+
     def requeue(self, job: str) -> str:
         self._called("requeue")
         array, _, task = job.partition("_")

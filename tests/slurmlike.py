@@ -101,7 +101,7 @@ class World:
 
     def start(self, task: int) -> None:
         one = self.elements[task]
-        if one.state != "PENDING" or one.reason.startswith("JobHeld"):
+        if one.state != "PENDING" or one.reason.startswith(("JobHeld", "launch")):
             return
         one.starts += 1
         if self.never_launches.get(task, 0) > 0:
@@ -216,6 +216,13 @@ class World:
                 one.reason, one.begin = "None", "N/A"
                 self.clock.later(self.latency, lambda task=task: self.start(task))  # type: ignore[misc]
         return {}
+
+    def release(self, jobs: Sequence[str]) -> None:
+        self._called("release", *jobs)
+        for job in jobs:
+            task = self._element(job)
+            self.elements[task].reason = "None"
+            self.clock.later(self.latency, lambda task=task: self.start(task))  # type: ignore[misc]
 
     def requeue(self, job: str) -> str:
         self._called("requeue", job)

@@ -12,8 +12,8 @@ from hpcrun.node import memory, program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Mapping, Sequence
-    from typing import NoReturn
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn
 
     from hpcrun.allocation import Allocation
     from hpcrun.jsonline import Value
@@ -124,7 +124,7 @@ def begin(
                 return told
         number = len(entries)
         try:
-            _open_records(plan, run, allocation, shards, number)
+            _patiently("begin the record of an attempt", _open_records, plan, run, allocation, shards, number)
         except FileExistsError:
             continue  # another start of this shard was faster
         return Begun(number, history, run)
@@ -205,7 +205,11 @@ def _open_records(plan: Plan, run: RunDir, allocation: Allocation, shards: range
                 os.makedirs(os.path.dirname(missing), 0o700, exist_ok=True)
         exclusive = os.O_EXCL if shard == shards.start else 0
         record = os.open(path, os.O_WRONLY | os.O_CREAT | exclusive | os.O_CLOEXEC, 0o600)
-        write_start(record, allocation, shard, number, gang=plan.gang or plan.worker is not None)
+        try:
+            write_start(record, allocation, shard, number, gang=plan.gang or plan.worker is not None)
+        except OSError:
+            os.unlink(path)  # there was no room: an empty record would be an attempt
+            raise
 
 
 def write_start(record: int, allocation: Allocation, shard: int, number: int, *, gang: bool) -> None:
@@ -245,22 +249,26 @@ def write_end(
     }  # fmt: skip
     # What is tried again, and when, is one thing for all of a gang.
     late = retry.delay(plan.backoff, [*begun.history, more.get("gang", cause)]) if again else 0.0  # type: ignore[list-item]
-    _insist(run.record(shard, begun.number), {**facts, "due": at + late} if late else facts)
+    whole = {**facts, "due": at + late} if late else facts
+    # Without it the work would be done twice.
+    _patiently("record the end of an attempt", events.add, run.record(shard, begun.number), "end", whole)
 
 
-def _insist(record: str, end: Mapping[str, Value]) -> None:
-    """Write an end, for a while again and again where there is no room for it: without it the work would be done twice.
+def _patiently(what: str, action: Callable[..., None], *of: Any) -> None:
+    """Do what needs room on a disk, for a while again and again where there is none.
 
     Raises OSError when that comes to nothing.
     """
     until = time.monotonic() + _INSIST
     while True:
         try:
-            return events.add(record, "end", end)
+            return action(*of)
+        except (FileNotFoundError, FileExistsError):  # no room is not what is wrong
+            raise
         except OSError as error:
             number, _ = program.next_signal(time.monotonic() + _LOOK_UP, None)
             if number in program.ENDING or time.monotonic() > until:
-                _say(f"cannot record the end of an attempt in {record}: {error.strerror}")
+                _say(f"cannot {what}: {error.strerror}")
                 raise
 
 

@@ -107,7 +107,9 @@ def _attempt(
     blamed = trouble or aside
     if blamed is not None:
         _explain(plan, run, blamed, blamed.seat.shard if blamed.seat is not None else shards.start, number)
-    again = again_after(plan, run, begun, ended, cause) and not gang.told
+    # Told by whom matters: what Slurm takes its node from, it starts again by itself.
+    brought_back = cause in ("preempted", "node_failed")
+    again = again_after(plan, run, begun, ended, cause) and (brought_back or not gang.told)
     if cause is None:  # a failure is told at once; who waits for a success waits for the last words of the workers too
         gang.disband()
     whole = _Whole(ended, cause, trouble, aside, before)

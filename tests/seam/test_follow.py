@@ -131,6 +131,16 @@ def test_a_held_shard_stays_held(world: Callable[..., World]) -> None:
     assert 60 < slurm.starts(0)[1] - slurm.starts(0)[0] < 95
 
 
+def test_what_slurm_holds_after_a_failed_launch_is_released(world: Callable[..., World]) -> None:
+    """Nobody else would: it is what a crashed slurmctld makes of a job that it starts twice."""
+    slurm = world(retries=1)
+    slurm.exits[0] = [1]
+    begin(slurm)
+    slurm.clock.later(2.0, lambda: setattr(slurm.elements[0], "reason", "launch failed requeued held"))
+    assert slurm.followed()[-1].state == "succeeded"
+    assert any(call[0] == "release" for call in slurm.calls)
+
+
 def test_many_at_once_are_one_call(world: Callable[..., World]) -> None:
     """Three hundred shards that fail within a second: a few questions, a few calls, no load."""
     slurm = world(shards=300, retries=1)
@@ -345,6 +355,22 @@ def test_a_job_that_slurm_refuses_to_start_again(world: Callable[..., World]) ->
     status = slurm.followed()[-1]
     assert status.state == "failed"
     assert "presently disabled" in status.shards[0].detail
+
+
+def test_a_run_folder_that_cannot_be_written(world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost shard has failed then, and it is said why nothing was done about it."""
+    slurm = world()
+    slurm.never_launches[0] = 1
+    begin(slurm)
+
+    def full(path: str, text: str) -> bool:
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(events, "claim", full)
+    statuses = slurm.followed()
+    assert statuses[-1].state == "failed"
+    assert any("No space left" in note for note in statuses[-1].notes)
+    assert slurm.called("requeue") == []
 
 
 def test_a_shard_that_ended_before_it_could_requeue_itself(world: Callable[..., World]) -> None:

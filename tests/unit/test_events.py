@@ -12,7 +12,6 @@ import pytest
 from hpcrun import events
 from hpcrun.rundir import RunDir
 
-
 END = {"at": 2, "exit_code": 0, "signal": 0, "cause": None}
 
 
