@@ -32,7 +32,7 @@ KILLED = {
     "worker exits": ("worker.0.1.0", "process", "USR1", "failed", "worker 1 on c2 exited with code 3"),
     "worker": ("worker.0.1.0", "process", "KILL", "failed", "worker 1 on c2 was killed by signal 9"),
     "agent": ("worker.0.1.0", "agent", "KILL", "lost", "worker 1 on c2: its supervisor was killed"),
-    "supervisor": ("job.0.0", "supervisor", "KILL", "failed", ""),
+    "supervisor": ("job.0.0", "supervisor", "KILL", "lost", ""),
 }
 
 
@@ -40,7 +40,7 @@ KILLED = {
 def test_one_dies(user: User, whom: str) -> None:
     """The attempt fails within seconds and says who it was; nothing of the others is left on any node."""
     leaves, which, signal, cause, text = KILLED[whom]
-    run_id, found = under_way(user)
+    run_id, found = under_way(user, retries={"launch_failed": 0})
     killed = time.time()
     victim = found[leaves]
     user.ok("kill", f"-{signal}", str(victim[which]), node=victim["node"])
@@ -49,6 +49,18 @@ def test_one_dies(user: User, whom: str) -> None:
     assert shard["detail"].startswith(text)
     assert text in user.hpcrun("logs", run_id).stdout
     assert shard["ended"] is None or shard["ended"] - killed < 15
+    gone(user, run_id)
+
+
+def test_one_that_was_killed_is_no_failure_of_the_program(user: User) -> None:
+    """What kills an agent is not the program's doing: all of the gang starts again, from another budget."""
+    run_id, found = under_way(user)
+    victim = found["worker.0.1.0"]
+    user.ok("kill", "-KILL", str(victim["agent"]), node=victim["node"])
+    user.end(run_id)
+    assert user.hpcrun("wait", "-q", run_id).returncode == 0
+    (shard,) = user.status(run_id)["shards"]
+    assert (shard["state"], shard["attempts"]) == ("succeeded", 2)
     gone(user, run_id)
 
 

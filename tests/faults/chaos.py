@@ -206,8 +206,12 @@ class Chaos:
             return bool(chosen) and log_in(*requeue, user="root").returncode == 0
         processes = BY_ENVIRONMENT if fault.what == "a program is killed" else BY_COMMAND
         script = STRIKE.format(processes=f"$({processes})")
-        done = log_in("bash", "-c", script, "bash", self.run_id, str(fault.dice), node=fault.whom, user="root")
-        return done.stdout.strip() == "killed"
+        first = NODES.index(fault.whom)
+        for node in (*NODES[first:], *NODES[:first]):  # one on another node where there is none on this one
+            done = log_in("bash", "-c", script, "bash", self.run_id, str(fault.dice), node=node, user="root")
+            if done.stdout.strip() == "killed":
+                return True
+        return False
 
     def repair(self) -> None:
         """What an administrator does meanwhile: what Slurm has drained takes jobs again."""

@@ -20,7 +20,6 @@ def shard(user: User, run_id: str, index: int) -> dict[str, Any]:
 
 
 CANCELS = {
-    "each element": lambda job: [f"{job}_{task}" for task in range(4)],
     "the array": lambda job: [job],
     "only a signal": lambda job: ["--signal=TERM", "--full", job],
 }
@@ -62,22 +61,6 @@ def test_an_administrator_cancels_one(user: User, login: Login) -> None:
     assert [one["state"] for one in user.status(run_id)["shards"]] == ["cancelled", "succeeded"]
 
 
-def test_one_that_waits_is_held(user: User) -> None:
-    """Status says so, following does not release it, and it runs when whoever holds it lets go."""
-    run_id = user.submit("-N", "2", "--max-parallel", "1", "--", "bash", "-c", UNTIL_TOLD)
-    running(user, run_id)
-    second = shard(user, run_id, 1)["job"]
-    user.ok("scontrol", "hold", second)
-    follower = user.sh('setsid hpcrun wait -q "$1" >/dev/null 2>&1 & echo $!', run_id).stdout.strip()
-    end(user, run_id)
-    until(lambda: user.status(run_id)["counts"] == {"succeeded": 1, "pending": 1}, what="only the held one left")
-    until(lambda: "JobHeldUser" in shard(user, run_id, 1)["detail"], what="the reason")
-    assert user.ok("squeue", "-h", "-j", second, "-o", "%r").strip() == "JobHeldUser", "still, with a follower"
-    user.ok("scontrol", "release", second)
-    assert user.hpcrun("wait", "-q", run_id).returncode == 0
-    until(lambda: user.login("test", "-e", f"/proc/{follower}").returncode != 0, 60, "the end of the follower")
-
-
 def test_one_that_runs_is_held_and_fails(user: User) -> None:
     """It is tried again when it is let go, not before."""
     run_id = user.submit("--retries", "1", "--", "bash", "-c", FAILS_FIRST)
@@ -111,31 +94,3 @@ def test_preemption_takes_nothing_from_the_retries(user: User) -> None:
     assert shard(user, run_id, 0)["attempts"] == 3
     first = user.read(f"{user.home}/runs/{run_id}/records/0/000/0.jsonl")
     assert '"cause":"preempted"' in first
-
-
-def follower(user: User, run_id: str) -> str:
-    """The process of somebody who follows a run; what it says is in follower.PID."""
-    start = 'setsid bash -c \'hpcrun wait "$1" >"follower.$$" 2>&1; echo "has ended: $?" >>"follower.$$"\' bash "$1"'
-    return user.sh(f"{start} >/dev/null 2>&1 & echo $!", run_id).stdout.strip()
-
-
-def test_the_follower_is_killed_and_another_one_takes_over(user: User) -> None:
-    """What the first has begun the second ends; retries go on all the time."""
-    run_id = user.submit("-N", "4", "--retries", "3", "--", "bash", "-c", "exit $((HPCRUN_ATTEMPT < 3))")
-    first = follower(user, run_id)
-    until(lambda: any(one["attempts"] >= 2 for one in user.status(run_id)["shards"]), 60, "a second attempt")
-    user.sh('pkill -9 -s "$1"', first)
-    assert user.hpcrun("wait", "-q", run_id).returncode == 0
-    assert [one["attempts"] for one in user.status(run_id)["shards"]] == [4] * 4
-
-
-def test_two_follow_at_once(user: User) -> None:
-    """Both come to the same end, and nothing is tried once too often or lost between them."""
-    run_id = user.submit("-N", "6", "--retries", "2", "--", "bash", "-c", "exit $((HPCRUN_ATTEMPT < 2))")
-    both = [follower(user, run_id), follower(user, run_id)]
-    for process in both:
-        said = f"{user.folder}/follower.{process}"
-        until(lambda said=said: "has ended" in user.login("cat", said).stdout, 120, "the end of a follower")
-        assert user.read(said).endswith("has ended: 0\n")
-        assert "Traceback" not in user.read(said)
-    assert [one["attempts"] for one in user.status(run_id)["shards"]] == [3] * 6

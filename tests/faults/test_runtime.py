@@ -18,20 +18,13 @@ def processes(user: User, run_id: str, name: str) -> list[str]:
     return user.read(f"{user.home}/runs/{run_id}/results/of.{name}").split()
 
 
-WHOM = {"program": (0, "failed"), "supervisor": (1, "lost")}
-
-
-@pytest.mark.parametrize("whom", WHOM)
-def test_one_process_of_a_shard_is_killed(user: User, whom: str) -> None:
-    """Its shard is tried again, from the budget that fits; the other one is not disturbed, and nothing is left."""
-    which, cause = WHOM[whom]
+def test_a_program_is_killed(user: User) -> None:
+    """Its shard is tried again as after any failure; the other one is not disturbed, and nothing is left."""
     run_id = user.submit("-N", "2", "--retries", "1", "--", "bash", "-c", TELLS_WHO)
     node = running(user, run_id, 2)[1]["node"]
-    user.ok("kill", "-9", processes(user, run_id, "1.0")[which], node=node)
-    ends = f"{user.home}/runs/{run_id}/records/0/000"
-    # A supervisor that was killed says nothing: somebody who follows does, and starts its shard again.
-    user.sh('setsid hpcrun wait -q "$1" >/dev/null 2>&1 &', run_id)
-    until(lambda: f'"cause":"{cause}"' in user.login("bash", "-c", f"cat {ends}/1.*").stdout, 60, "the end")
+    user.ok("kill", "-9", processes(user, run_id, "1.0")[0], node=node)
+    record = f"{user.home}/runs/{run_id}/records/0/000/1.jsonl"
+    until(lambda: '"signal":9,"cause":"failed"' in user.read(record), 60, "the end")
     end(user, run_id)
     assert user.hpcrun("wait", "-q", run_id).returncode == 0
     assert [one["attempts"] for one in user.status(run_id)["shards"]] == [1, 2]

@@ -45,13 +45,3 @@ def test_a_program_that_ends_well_after_its_time_limit(user: User) -> None:
     ended = user.status(run_id)["shards"][0]
     assert (code, ended["state"]) in ((0, "succeeded"), (124, "timed_out")), (word, ended)
     assert ended["exit_code"] == 0 or ended["state"] == "timed_out"
-
-
-def test_all_of_a_run_has_its_time(user: User) -> None:
-    """With nobody following, what runs when the time of the run is up has timed out, and nothing more starts."""
-    run_id = user.submit_spec(
-        {"command": ["sleep", "1000"], "shards": 4, "max_parallel": 2, "run_timeout": "4s", "retries": 2}
-    )
-    until(lambda: user.ok("squeue", "-h", "--me", "-n", "sleep") == "", 60, "an empty queue")
-    assert user.status(run_id)["counts"] == {"timed_out": 4}
-    assert user.hpcrun("wait", "-q", run_id).returncode == 124
