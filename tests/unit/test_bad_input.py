@@ -117,6 +117,8 @@ SPEC_LINES = [
     ("shards: 4\ngang: true\nbackoffLimitPerIndex: 2", f"4: backoffLimitPerIndex: {PER_INDEX}"),
     ("shards: 4\ngang: true\nbackoff_limit_per_index: 2", f"4: backoff_limit_per_index: {PER_INDEX}"),
     ("backoffLimit: 2", f"2: backoffLimit: {NOT_YET}"),
+    ("backOff: 10s", "2: backOff: found an unknown key. Did you mean `backoff`?"),
+    ("maxFailed: 2", "2: maxFailed: found an unknown key. Did you mean `max_failed_indexes`?"),
     ("backoff: soon", f"2: backoff: found 'soon', {DURATION}"),
     ("backoff: -1", f"2: backoff: found -1, {DURATION}"),
     ("retry: never", "2: retry: found 'never', wanted 'requeue' or 'in_place'"),
