@@ -23,8 +23,9 @@ __all__ = [
 WHOLE = """
 scancel --user user --quiet
 for i in $(seq 300); do
-    [ -z "$(squeue --noheader)" ] && [ "$(sinfo --noheader --states=idle --format=%D --partition=main)" = 4 ] && exit
-    scontrol update nodename=c[1-4] state=resume 2>/dev/null
+    nodes=$(sinfo --noheader --Node --partition=main --format=%T | grep --count --line-regexp idle)
+    [ "$nodes" = 4 ] && [ -z "$(squeue --noheader)" ] && exit
+    for node in c1 c2 c3 c4; do scontrol update nodename=$node state=resume 2>/dev/null; done
     sleep 0.2
 done
 squeue; sinfo

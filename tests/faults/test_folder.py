@@ -82,7 +82,8 @@ def test_a_folder_that_takes_nothing_at_submission(small: User, in_queue: Callab
     assert in_queue() == ""
 
 
-@pytest.mark.parametrize("how", ["full", pytest.param("read-only", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("how", MEANWHILE)
 def test_a_folder_that_takes_nothing_while_a_run_goes_on(small: User, in_queue: Callable[[], str], how: str) -> None:
     """Nothing hangs and nothing is called a success that is not known to be one; afterwards a retry makes it good."""
     signs = f"/shared/signs.{uuid.uuid4().hex[:8]}"

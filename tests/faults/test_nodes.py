@@ -32,9 +32,11 @@ def declared_down(login: Login, node: str) -> None:
 def nodes_back(login: Login) -> None:
     """Wait until all nodes take jobs, as after a repair."""
 
+    resume = "for node in c1 c2 c3 c4; do scontrol update nodename=$node state=resume; done"
+
     def back() -> bool:
-        login("scontrol", "update", "nodename=c[1-4]", "state=resume", user="root", node="slurmctld")
-        return login("sinfo", "-h", "-t", "idle,mix,alloc", "-o", "%D").stdout.strip() == "4"
+        login("bash", "-c", resume, user="root", node="slurmctld")
+        return set(login("sinfo", "-hN", "-o", "%T").stdout.split()) <= {"idle", "mixed", "allocated"}
 
     until(back, 120, "four nodes")
 
