@@ -106,3 +106,20 @@ def test_one_of_many_claims_wins(tmp_path: Path) -> None:
     assert sorted(said) == ["False"] * 5 + ["True"]
     assert Path(path).read_text() == str(said.index("True")) * 1000
     assert os.listdir(folder) == ["claim"]
+
+
+def test_a_claim_that_was_answered_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file server that repeats a call says that the file is there, and so it is: by this very call."""
+    link = os.link
+
+    def repeated(source: str, target: str) -> None:
+        link(source, target)
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", repeated)
+    path = str(tmp_path / "claim")
+    assert events.claim(path, "mine")
+    monkeypatch.setattr(os, "link", link)
+    assert not events.claim(path, "another's")
+    assert Path(path).read_text() == "mine"
+    assert os.listdir(tmp_path) == ["claim"]
