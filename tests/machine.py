@@ -126,7 +126,7 @@ def gone(*processes: int) -> None:
 
 def ended(run: Run) -> Any:
     """The status of `run` once it has ended."""
-    return until(lambda: status if (status := run.status()).done else None, 20, what="the end of the run")
+    return until(lambda: status if (status := run.status()).done else None, what="the end of the run")
 
 
 def _of_runs(home: Path) -> list[int]:

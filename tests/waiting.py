@@ -9,7 +9,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found], deadline: float = 60.0, what: str = "the condition") -> Found:
+def until(condition: Callable[[], Found], deadline: float = 120.0, what: str = "the condition") -> Found:
     """The first true value of `condition`; AssertionError with the last false one after `deadline` seconds."""
     end_by = time.monotonic() + deadline
     while True:

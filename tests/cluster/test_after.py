@@ -85,7 +85,7 @@ def test_a_cancel_is_handed_down(user: User, in_queue: Callable[[], str]) -> Non
     third = after(user, "--after-fail", second)
     until(lambda: user.status(first)["status"] == "running", what="the first run")
     assert user.hpcrun("cancel", first).returncode == 0
-    until(lambda: in_queue() == "", 90, what="an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")
     for run_id, before in ((second, first), (third, second)):
         status = user.status(run_id)
         assert status["status"] == "cancelled"
@@ -130,7 +130,7 @@ def test_no_promise_rests_on_the_finaliser(user: User, in_queue: Callable[[], st
     user.end(first)
     assert ended(user, third)["status"] == "succeeded"
     assert user.hpcrun("retry", second).returncode == 0
-    until(lambda: user.status(second)["status"] == "succeeded", 60, "the run that was tried again")
+    until(lambda: user.status(second)["status"] == "succeeded", what="the run that was tried again")
     until(lambda: in_queue() == "", what="an empty queue")
 
 

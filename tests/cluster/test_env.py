@@ -41,7 +41,7 @@ def batch(user: User, everywhere: str) -> Batch:
         script = user.write("by-hand.sh", text)
         done = user.sh('exec sbatch --parsable "$1"', script)
         assert done.returncode == 0, done.stderr
-        names = until(lambda: found_in(user, jobs), deadline=90, what="the jobs' environments")
+        names = until(lambda: found_in(user, jobs), what="the jobs' environments")
         return [environ(user.read(f"{user.folder}/{name}")) for name in names]
 
     return run

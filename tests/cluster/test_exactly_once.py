@@ -92,7 +92,7 @@ def test_killed_at_twenty_points(user: User, tools: None) -> None:
         waits = user.status(found[f"orphan-{at}"]["run_id"])["shards"]
         assert all("is submitting it" in shard["detail"] for shard in waits[2 * at :]), "its sbatch is still there"
     user.sh('for folder in state/*; do touch "$folder/go"; done')
-    found = until(lambda: _all(user, "succeeded", "failed", "partial"), 90, "an end of all")
+    found = until(lambda: _all(user, "succeeded", "failed", "partial"), what="an end of all")
     assert {name.split("-")[0] for name in found} == {"before", "after", "told", "orphan", "late"}
     submitted = scripts(user)
     assert len(submitted) == len(set(submitted)), "no script has two jobs"
@@ -109,7 +109,7 @@ def test_killed_at_twenty_points(user: User, tools: None) -> None:
         assert run["counts"].get("succeeded", 0) == 2 * len(run["jobs"])
     again = " ".join(run["run_id"] for run in found.values() if run["failedIndexes"])
     assert user.sh(f"echo {again} | xargs -n 1 -P 3 hpcrun retry").returncode == 0
-    for run in until(lambda: _all(user, "succeeded"), 90, "the success of all").values():
+    for run in until(lambda: _all(user, "succeeded"), what="the success of all").values():
         assert ran(user, run["run_id"]) == list(range(SHARDS)), run["name"]
 
 
@@ -155,7 +155,7 @@ def test_slurmctld_hangs_in_the_middle(user: User, tools: None) -> None:
     with frozen("slurmctld"):
         user.ok("touch", f"{user.folder}/state/s/go")
         until(lambda: _is_there(user, "state/s/answered"), what="sbatch without an answer")
-    code = until(lambda: user.sh("cat code").stdout, 90, "the submission's end")
+    code = until(lambda: user.sh("cat code").stdout, what="the submission's end")
     assert (code, user.read(f"{user.folder}/out")) == ("0\n", f"{run_id}\n"), user.read(f"{user.folder}/err")
     assert user.hpcrun("wait", "-q", run_id).returncode == 0
     assert sorted(scripts(user)) == [f"{run_id}/scripts/{batch}.sh" for batch in range(BATCHES)]

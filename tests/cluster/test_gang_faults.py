@@ -138,9 +138,9 @@ def test_the_node_of_workers_falls_silent(user: User) -> None:
     docker("pause", container(node))
     try:
         record = f"{user.home}/runs/{run_id}/records/0/000/0.jsonl"
-        until(lambda: '"node_failed"' in user.read(record), 30, "the loss of the node")
+        until(lambda: '"node_failed"' in user.read(record), what="the loss of the node")
         assert f"on {node}: its node is silent" in user.read(record)
-        until(lambda: user.status(run_id)["shards"][0]["state"] == "pending", 30, "a requeued job")
+        until(lambda: user.status(run_id)["shards"][0]["state"] == "pending", what="a requeued job")
     finally:
         docker("unpause", container(node))
     user.restart(job)
@@ -170,12 +170,12 @@ def test_scancel_after_the_loss_of_a_node(user: User, in_queue: Callable[[], str
     node = user.results(run_id, "worker.*")["worker.0.0.0"]["node"]
     docker("pause", container(node))
     try:
-        until(lambda: user.sh(f"test -e {results}/told").returncode == 0, 30, "the end of the job's time")
+        until(lambda: user.sh(f"test -e {results}/told").returncode == 0, what="the end of the job's time")
         user.ok("scancel", job)
-        until(lambda: f"{job}+0" not in user.ok("squeue", "--noheader", "--me", "--format=%i"), 60, "the job's end")
+        until(lambda: f"{job}+0" not in user.ok("squeue", "--noheader", "--me", "--format=%i"), what="the job's end")
     finally:
         docker("unpause", container(node))
-    until(lambda: in_queue() == "", 60, "an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")
     assert user.sh('grep -l node_failed "$HPCRUN_HOME"/runs/*/records/*/*/*').stdout.count("jsonl") == 1
     assert user.ok("scontrol", "show", "job", job).count("Restarts=0") == 2
     gone(user, run_id)

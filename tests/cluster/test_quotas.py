@@ -109,7 +109,7 @@ def test_fifty_shards_where_twenty_jobs_may_be_queued(user: User, in_queue: Call
     queued = user.ok("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%i").split()
     (job,) = user.status(run_id)["jobs"]
     assert len([element for element in queued if element.startswith(f"{job}_")]) == 17
-    until(lambda: in_queue() == "", deadline=60, what="an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")
     status = user.status(run_id)
     assert (status["status"], status["completedIndexes"]) == ("succeeded", "0-49")
     results = user.sh('cd "$HPCRUN_HOME/runs/$1/results" && grep -c once *', run_id).stdout.split()

@@ -52,7 +52,7 @@ def test_a_node_that_returns_changes_nothing(user: User) -> None:
         assert user.read(f"{committed}/out") == "0 1\n"
     finally:
         docker("unpause", container(first["node"]))
-    until(lambda: not user.left(run_id), 60, "the end of what the node still ran")
+    until(lambda: not user.left(run_id), what="the end of what the node still ran")
     assert user.read(f"{committed}/out") == "0 1\n"
     assert user.status(run_id)["shards"][0]["state"] == "succeeded"
     user.ok("bash", "-c", "until sinfo -h -t idle,mix,alloc -o %D | grep -qx 4; do sleep 1; done", timeout=120)

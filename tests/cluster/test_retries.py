@@ -35,7 +35,7 @@ def test_in_place(user: User) -> None:
     run_id = user.submit(
         "-N", "2", "--retries", "2", "--retry", "in_place", "--", "bash", "-c", "echo $SLURM_JOB_ID; exit 5"
     )
-    status = until(lambda: found if (found := user.status(run_id))["status"] == "failed" else {}, 30, "the end")
+    status = until(lambda: found if (found := user.status(run_id))["status"] == "failed" else {}, what="the end")
     assert attempts(status) == [("failed", 3, 5)] * 2
     jobs = {user.hpcrun("logs", run_id, "--shard", "0", "--attempt", str(n)).stdout for n in range(3)}
     assert len(jobs) == 1
@@ -67,19 +67,19 @@ def test_too_many_failures_stop_a_run_that_nobody_follows(user: User, in_queue: 
     """The third failure is one too many: what runs is ended, what waits leaves the queue."""
     code = '[ "$HPCRUN_SHARD_INDEX" -lt 3 ] || exec sleep 1000'
     run_id = user.submit("-N", "30", "--max-failed-indexes", "2", "--", "bash", "-c", f"{code}; exit 1")
-    status = until(lambda: found if (found := user.status(run_id))["status"] == "failed" else {}, 60, "the end")
+    status = until(lambda: found if (found := user.status(run_id))["status"] == "failed" else {}, what="the end")
     assert (status["counts"], status["failedIndexes"]) == ({"failed": 3, "cancelled": 27}, "0-29")
     assert status["stopped"] == "3 shards have failed for good, and max_failed_indexes is 2"
-    until(lambda: in_queue() == "", 30, "an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")
     assert user.left(run_id) == ""
 
 
 def test_the_time_of_a_run_that_nobody_follows(user: User, in_queue: Callable[[], str]) -> None:
     """At run_timeout what runs is ended and what waits does not start; the status is that of timeouts."""
     run_id = user.submit("-N", "20", "--max-parallel", "2", "--run-timeout", "3s", "--", "sleep", "1000")
-    status = until(lambda: found if (found := user.status(run_id))["status"] == "timed_out" else {}, 60, "the end")
+    status = until(lambda: found if (found := user.status(run_id))["status"] == "timed_out" else {}, what="the end")
     assert status["counts"] == {"timed_out": 20}
-    until(lambda: in_queue() == "", 30, "an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")
     assert user.left(run_id) == ""
 
 
@@ -115,9 +115,9 @@ def test_again_by_hand(user: User, in_queue: Callable[[], str]) -> None:
 def test_a_cancelled_run_again_by_hand(user: User) -> None:
     """Cancel is not for ever: what it ended may be taken up again."""
     run_id = user.submit("-N", "3", "--max-parallel", "1", "--", "bash", "-c", UNTIL_END)
-    until(lambda: user.status(run_id)["counts"].get("running"), 60, "a shard to run")
+    until(lambda: user.status(run_id)["counts"].get("running"), what="a shard to run")
     assert user.hpcrun("cancel", run_id).returncode == 0
-    until(lambda: user.status(run_id)["status"] == "cancelled", 60, "the end")
+    until(lambda: user.status(run_id)["status"] == "cancelled", what="the end")
     user.end(run_id)
     done = user.hpcrun("retry", run_id, "-f")
     assert done.returncode == 0, done.stderr

@@ -115,7 +115,7 @@ def test_a_supervisor_is_killed_while_somebody_follows(user: User, login: Login)
     follower = following(user, run_id)
     supervisor = user.read(f"{user.home}/runs/{run_id}/results/of.1").strip()
     assert login("kill", "-9", supervisor, node=shards[1]["node"]).returncode == 0
-    until(lambda: [shard["attempts"] for shard in user.status(run_id)["shards"]] == [1, 2], 60, "another attempt")
+    until(lambda: [shard["attempts"] for shard in user.status(run_id)["shards"]] == [1, 2], what="another attempt")
     end(user, run_id)
     assert follower.wait(timeout=60) == 0
     assert [event["cause"] for event in events(user, run_id, 1) if event["event"] == "end"] == ["lost", None]
@@ -143,4 +143,4 @@ def test_the_time_of_a_run_is_up_while_it_is_held(user: User, in_queue: Callable
     done = user.hpcrun("run", "-N", "3", "--run-timeout", "4s", "--hold", "--", "true")
     assert done.returncode == 124, done.stderr
     assert user.status("last")["counts"] == {"timed_out": 3}
-    until(lambda: in_queue() == "", 30, "an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")

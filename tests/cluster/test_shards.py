@@ -95,7 +95,7 @@ def test_cancel_leaves_nothing(user: User, in_queue: Callable[[], str]) -> None:
     run_id = user.submit("-N", "250", "--max-parallel", "20", "--", "bash", "-c", script)
     until(lambda: user.status(run_id)["counts"].get("running", 0) >= 10, what="running shards")
     assert user.hpcrun("cancel", run_id).returncode == 0
-    until(lambda: in_queue() == "", deadline=90, what="an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")
     status = user.status(run_id)
     assert status["status"] == "cancelled"
     assert status["counts"] == {"cancelled": 250}

@@ -54,7 +54,7 @@ def test_a_node_crashes(user: User, login: Login) -> None:
     running(user, other)
     until(lambda: time.time() - shards[0]["started"] > 21, what="a job of the age that is requeued at once")
     login("bash", "-c", "kill -9 -1", node="c2", user="root")
-    until(lambda: user.status(run_id)["shards"][0]["state"] != "running", 90, "the crash noticed")
+    until(lambda: user.status(run_id)["shards"][0]["state"] != "running", what="the crash noticed")
     end(user, run_id)
     restart(user, shards[0]["job"])
     assert user.hpcrun("wait", run_id, timeout=240).returncode == 0
@@ -93,7 +93,7 @@ def test_the_supervisor_of_a_shard_is_killed(user: User, login: Login) -> None:
     program, supervisor = user.read(f"{user.home}/runs/{run_id}/results/of.1").split()
     assert login("kill", "-9", supervisor, node=node).returncode == 0
     until(lambda: login("test", "-e", f"/proc/{program}", node=node).returncode != 0, 15, "the end of the program")
-    until(lambda: user.status(run_id)["shards"][1]["state"] == "failed", 30, "the shard's end")
+    until(lambda: user.status(run_id)["shards"][1]["state"] == "failed", what="the shard's end")
     end(user, run_id)
     assert user.hpcrun("wait", "-q", run_id).returncode == 0
     shards = user.status(run_id)["shards"]

@@ -69,7 +69,7 @@ def test_cancel(user: User, in_queue: Callable[[], str]) -> None:
     run_id = user.submit("-N", "120", "--max-parallel", "4", "--", "sleep", "1000")
     until(lambda: user.status(run_id)["counts"].get("running") == 4, what="four running shards")
     assert user.hpcrun("cancel", run_id).returncode == 0
-    until(lambda: in_queue() == "", 90, "an empty queue")
+    until(lambda: in_queue() == "", what="an empty queue")
     assert user.hpcrun("wait", "-q", run_id).returncode == 130
     assert user.status(run_id)["counts"] == {"cancelled": 120}
 

@@ -22,7 +22,7 @@ __all__ = [
 
 WHOLE = """
 scancel --user user --quiet
-for i in $(seq 300); do
+for i in $(seq 900); do
     nodes=$(sinfo --noheader --Node --partition=main --format=%T | grep --count --line-regexp idle)
     [ "$nodes" = 4 ] && [ -z "$(squeue --noheader)" ] && exit
     for node in c1 c2 c3 c4; do scontrol update nodename=$node state=resume 2>/dev/null; done

@@ -114,14 +114,14 @@ def test_a_folder_that_is_removed_while_a_run_goes_on(user: User, in_queue: Call
     follow = 'setsid bash -c \'hpcrun wait "$1" >said 2>&1; echo "exit code $?" >>said\' bash "$1" >/dev/null 2>&1 &'
     user.sh(follow, run_id)
     user.ok("rm", "-rf", f"{user.home}/runs/{run_id}")
-    until(lambda: "exit code" in user.login("cat", f"{user.folder}/said").stdout, 60, "the end of the follower")
+    until(lambda: "exit code" in user.login("cat", f"{user.folder}/said").stdout, what="the end of the follower")
     said = user.read(f"{user.folder}/said")
     assert "exit code 0" not in said
     assert "Traceback" not in said
     assert f"no run '{run_id}'" in user.hpcrun("status", run_id).stderr
-    until(lambda: len(in_queue().splitlines()) == 1, 90, "only the other run's job in the queue")
+    until(lambda: len(in_queue().splitlines()) == 1, what="only the other run's job in the queue")
     assert user.sh('ls "$HPCRUN_HOME"').stdout.count("ran.") == 2
-    until(lambda: user.left(run_id) == "", 30, "the end of its processes")
+    until(lambda: user.left(run_id) == "", what="the end of its processes")
     end(user, other)
     assert user.hpcrun("wait", "-q", other).returncode == 0
 

@@ -92,14 +92,14 @@ def test_a_node_returns_after_its_work_was_given_to_another(user: User, login: L
     with lost(user, login, first["node"]):
         declared_down(login, first["node"])
         follower = user.sh('setsid hpcrun wait -q "$1" >/dev/null 2>&1 & echo $!', run_id).stdout.strip()
-        until(lambda: "up.1" in results(user, run_id), 60, "the second attempt")
+        until(lambda: "up.1" in results(user, run_id), what="the second attempt")
         if old != "goes on":
             sign(user, run_id, {"fails": "fail.0", "succeeds": "go.0"}[old])
         if lost is hung:
             ended = f"{user.home}/runs/{run_id}/records/0/000/0.jsonl"
-            until(lambda: '"event":"end"' in user.read(ended), 30, "the end of the old attempt")
+            until(lambda: '"event":"end"' in user.read(ended), what="the end of the old attempt")
     nodes_back(login)
-    until(lambda: not old_processes(user, run_id, first["node"]), 60, "the end of what the node still ran")
+    until(lambda: not old_processes(user, run_id, first["node"]), what="the end of what the node still ran")
     second = user.status(run_id)["shards"][0]
     if "own.0" not in results(user, run_id):
         assert (second["state"], second["attempts"]) == ("running", 2)
@@ -111,7 +111,7 @@ def test_a_node_returns_after_its_work_was_given_to_another(user: User, login: L
     assert (shard["state"], shard["attempts"]) == ("succeeded", 2)
     effect = user.read(f"{user.home}/runs/{run_id}/results/effect")
     assert effect == ("0\n" if "own.0" in results(user, run_id) else "1\n")
-    until(lambda: user.login("test", "-e", f"/proc/{follower}").returncode != 0, 60, "the end of the follower")
+    until(lambda: user.login("test", "-e", f"/proc/{follower}").returncode != 0, what="the end of the follower")
     gone(user, run_id)
 
 

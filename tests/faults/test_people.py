@@ -67,7 +67,7 @@ def test_one_that_runs_is_held_and_fails(user: User) -> None:
     job = running(user, run_id)[0]["job"]
     user.ok("scontrol", "hold", job, user="root", node="slurmctld")
     end(user, run_id)
-    until(lambda: "JobHeld" in shard(user, run_id, 0)["detail"], 60, "a held job in the queue")
+    until(lambda: "JobHeld" in shard(user, run_id, 0)["detail"], what="a held job in the queue")
     assert shard(user, run_id, 0)["state"] == "pending"
     user.ok("scontrol", "release", job, user="root", node="slurmctld")
     assert user.hpcrun("wait", "-q", run_id).returncode == 0

@@ -24,7 +24,7 @@ def test_a_program_is_killed(user: User) -> None:
     node = running(user, run_id, 2)[1]["node"]
     user.ok("kill", "-9", processes(user, run_id, "1.0")[0], node=node)
     record = f"{user.home}/runs/{run_id}/records/0/000/1.jsonl"
-    until(lambda: '"signal":9,"cause":"failed"' in user.read(record), 60, "the end")
+    until(lambda: '"signal":9,"cause":"failed"' in user.read(record), what="the end")
     end(user, run_id)
     assert user.hpcrun("wait", "-q", run_id).returncode == 0
     assert [one["attempts"] for one in user.status(run_id)["shards"]] == [1, 2]
@@ -37,7 +37,7 @@ def test_a_supervisor_is_killed_and_nobody_follows(user: User) -> None:
     node = running(user, run_id, 2)[1]["node"]
     user.ok("kill", "-9", processes(user, run_id, "1.0")[1], node=node)
     end(user, run_id)
-    until(lambda: user.status(run_id)["status"] == "partial", 60, "a run that is partial")
+    until(lambda: user.status(run_id)["status"] == "partial", what="a run that is partial")
     lost = user.status(run_id)["shards"][1]
     assert (lost["state"], lost["cause"], lost["attempts"]) == ("failed", "lost", 1)
     assert user.hpcrun("retry", run_id).returncode == 0

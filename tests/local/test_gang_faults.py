@@ -59,7 +59,7 @@ def _pids(run: Run, role: str, replica: int = 0, shard: int = 0) -> tuple[int, i
 
 
 def _nothing_left(machine: Machine) -> None:
-    until(lambda: not machine.processes(), 20, what="the end of every process of the run")
+    until(lambda: not machine.processes(), what="the end of every process of the run")
 
 
 def _why(machine: Machine, run: Run, cause: str) -> str:

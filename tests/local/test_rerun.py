@@ -55,7 +55,7 @@ def test_a_run_that_goes_on(machine: Machine) -> None:
     run = machine.submit(
         "-N", "2", "--cpus", "1", "--", "bash", "-c", "[ $HPCRUN_SHARD_INDEX = 0 ] || exec sleep 1000; exit 1"
     )
-    until(lambda: run.status().counts().get("failed") == 1, 30, "one to fail")
+    until(lambda: run.status().counts().get("failed") == 1, what="one to fail")
     done = machine.hpcrun("retry", run.id)
     assert (done.returncode, done.stderr.decode()) == (
         2,
@@ -68,7 +68,7 @@ def test_a_run_that_goes_on(machine: Machine) -> None:
 def test_after_a_cancel(machine: Machine) -> None:
     """What a cancel ended may be taken up again."""
     run = machine.submit("-N", "2", "--", "bash", "-c", '[ -e "$HPCRUN_RESULTS_DIR/good" ] || exec sleep 1000')
-    until(lambda: run.status().counts().get("running"), 30, "a shard to run")
+    until(lambda: run.status().counts().get("running"), what="a shard to run")
     run.cancel()
     ended(run)
     good(machine)

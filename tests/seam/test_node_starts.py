@@ -113,7 +113,7 @@ class Nodes:
     def runs(self, shard: int, attempt: int) -> int:
         """The process of a program of UNTIL_TOLD, as soon as it runs."""
         path = Path(self.dir.results, f"{shard}.{attempt}.runs")
-        return int(until(lambda: path.read_text() if path.exists() else "", 20, f"attempt {attempt} of shard {shard}"))
+        return int(until(lambda: path.read_text() if path.exists() else "", what=f"attempt {attempt} of shard {shard}"))
 
     def end(self, shard: int, attempt: int, code: int) -> None:
         """Tell a program of UNTIL_TOLD to end."""
@@ -360,7 +360,7 @@ def test_an_end_that_cannot_be_written_at_first(nodes: Callable[..., Nodes]) -> 
     record.rename(aside)
     record.mkdir()
     site.end(0, 0, 0)
-    until(lambda: not _children(element.pid), 20, "the end of the program")
+    until(lambda: not _children(element.pid), what="the end of the program")
     assert element.poll() is None
     record.rmdir()
     aside.rename(record)
