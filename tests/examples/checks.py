@@ -76,11 +76,11 @@ def check_service(merged: str, single: str) -> None:
         assert math.isclose(float(row[4]), 100 * int(row[3]) / max(int(row[2]), 1), abs_tol=0.06)
 
 
-def check_queue(logs: str, jobs: int, workers: int) -> None:
+def check_queue(logs: str, jobs: int) -> None:
     """Every job was processed, each by one worker; `logs` are those of the run, a worker's number before each line."""
     rows = re.findall(r"^\[(\d+)\] processing \{'job': (\d+)\}$", logs, re.MULTILINE)
     assert sorted(int(job) for _, job in rows) == list(range(jobs))
-    assert len({worker for worker, _ in rows}) == workers, "who took any"
+    assert len({worker for worker, _ in rows}) > 1, "who is slow to start may find none left, but one alone is no queue"
 
 
 def _found(pattern: str, text: str) -> str:

@@ -135,7 +135,7 @@ def test_workers_empty_a_queue(hpcrun: Hpcrun, redis: str, monkeypatch: pytest.M
     run_id = queue_of(hpcrun, workers)
     pushed = alone("queue/push.py", str(JOBS), cwd=ROOT)
     assert pushed.stdout == f"{JOBS} jobs put into the queue\nthe queue is empty\n", pushed.stderr
-    check_queue(all_processed(hpcrun, run_id), JOBS, workers)
+    check_queue(all_processed(hpcrun, run_id), JOBS)
 
 
 def test_no_other_cut_is_cheaper() -> None:
