@@ -2,20 +2,26 @@
 
 `__all__` is the whole public API. Names are loaded when they are first used, so that importing the package costs
 next to nothing and needs neither pydantic nor click.
+
+PYTEST_DONT_REWRITE: pytest would warn of a package with a plug-in that is imported before it.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hpcrun.calls import Results
+    from hpcrun.checkpoints import checkpoint
     from hpcrun.errors import (
         AccountingDisabled,
+        CallFailed,
         ClusterError,
         ClusterUnavailable,
         ConfigError,
         HostlistError,
         HpcrunError,
         IndexSetError,
+        RemoteTraceback,
         RunFolderError,
         RunNotFound,
         SpecError,
@@ -23,28 +29,41 @@ if TYPE_CHECKING:
         TemplateError,
         UsageError,
     )
+    from hpcrun.executor import Executor
+    from hpcrun.here import Current, current
+    from hpcrun.mapping import map  # noqa: A004
+    from hpcrun.output import stderr, stdout
     from hpcrun.run import Run
+    from hpcrun.sharding import shard
     from hpcrun.status import RunStatus, ShardStatus
     from hpcrun.submission import submit
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "hpcrun.calls": ("Results",),
+    "hpcrun.checkpoints": ("checkpoint",),
     "hpcrun.errors": (
-        "AccountingDisabled", "ClusterError", "ClusterUnavailable", "ConfigError", "HostlistError", "HpcrunError",
-        "IndexSetError", "RunFolderError", "RunNotFound", "SpecError", "SubmissionRefused", "TemplateError",
-        "UsageError",
+        "AccountingDisabled", "CallFailed", "ClusterError", "ClusterUnavailable", "ConfigError", "HostlistError",
+        "HpcrunError", "IndexSetError", "RemoteTraceback", "RunFolderError", "RunNotFound", "SpecError",
+        "SubmissionRefused", "TemplateError", "UsageError",
     ),
+    "hpcrun.executor": ("Executor",),
+    "hpcrun.here": ("Current", "current"),
+    "hpcrun.mapping": ("map",),
+    "hpcrun.output": ("stderr", "stdout"),
     "hpcrun.run": ("Run",),
+    "hpcrun.sharding": ("shard",),
     "hpcrun.status": ("RunStatus", "ShardStatus"),
     "hpcrun.submission": ("submit",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AccountingDisabled", "ClusterError", "ClusterUnavailable", "ConfigError", "HostlistError", "HpcrunError",
-    "IndexSetError", "Run", "RunFolderError", "RunNotFound", "RunStatus", "ShardStatus", "SpecError",
-    "SubmissionRefused", "TemplateError", "UsageError", "__version__", "submit",
+    "AccountingDisabled", "CallFailed", "ClusterError", "ClusterUnavailable", "ConfigError", "Current", "Executor",
+    "HostlistError", "HpcrunError", "IndexSetError", "RemoteTraceback", "Results", "Run", "RunFolderError",
+    "RunNotFound", "RunStatus", "ShardStatus", "SpecError", "SubmissionRefused", "TemplateError", "UsageError",
+    "__version__", "checkpoint", "current", "map", "shard", "stderr", "stdout", "submit",
 ]  # fmt: skip
 
 

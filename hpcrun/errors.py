@@ -12,7 +12,9 @@
     │   ├── ClusterUnavailable  it cannot be asked: missing, down, too slow; exit code 69
     │   │   └── AccountingDisabled   there is no slurmdbd to ask
     │   └── SubmissionRefused   it answered, with a no
-    └── RunFolderError          a run folder that cannot be read or written
+    ├── RunFolderError          a run folder that cannot be read or written
+    ├── CallFailed              a call of a function has come to no result, and no exception of its own says why
+    └── RemoteTraceback         the cause of an exception that was raised on a node: its traceback there
 
 Every message says what was found, what was wanted and what to do next; the facts are attributes.
 All of them survive pickling, so they may cross a process boundary.
@@ -127,3 +129,21 @@ class RunFolderError(HpcrunError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
         self.path, self.problem = path, problem
+
+
+class CallFailed(HpcrunError):
+    """A call of a function has come to no result, and no exception of its own can say why.
+
+    ``call`` is its number, ``shard``, ``attempt`` and ``node`` where it was made, ``cause`` why the attempt ended (such
+    as ``timed_out``, ``out_of_memory``), ``log`` the last lines of its log.
+    """
+
+    def __init__(
+        self, text: str, *, call: int, shard: int, attempt: int, cause: str | None, node: str, log: str
+    ) -> None:
+        super().__init__(text)
+        self.call, self.shard, self.attempt, self.cause, self.node, self.log = call, shard, attempt, cause, node, log
+
+
+class RemoteTraceback(HpcrunError):
+    """The traceback of an exception on the node where it was raised, as text: the ``__cause__`` of that exception."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hpcrun import events, script, sender
 from hpcrun.config import Config
 from hpcrun.errors import UsageError
 from hpcrun.indexes import fold_indexes, parse_indexes
 from hpcrun.plan import Batch, Plan
-from hpcrun.run import Run
+from hpcrun.sending import send, write_whole
 from hpcrun.states import TERMINAL
 from hpcrun.status import RunStatus
-from hpcrun.submission import send, write_script
+
+if TYPE_CHECKING:
+    from hpcrun.run import Run
 
 
 def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ...]:
@@ -31,7 +34,7 @@ def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ..
     _check_elements(status, run.plan, tasks)
     batches = [batch for batch in run.plan.batches if tasks[batch.index]]
     in_round = _next_round(run)
-    write_script(run.dir.round(in_round), fold_indexes(chosen))
+    write_whole(run.dir.round(in_round), fold_indexes(chosen))
     for shard in chosen:
         _forget(os.path.join(run.dir.failed, str(shard)))
     if os.path.exists(run.dir.cancelled):
@@ -41,7 +44,7 @@ def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ..
         for batch in batches:
             only = tasks[batch.index] if batch.array else None
             rendered = script.render(run.plan, run.dir, batch, text, called, in_round=in_round, tasks=only)
-            write_script(run.dir.script(batch.index, in_round), rendered)
+            write_whole(run.dir.script(batch.index, in_round), rendered)
     send(run.dir, run.cluster, run.plan, batches, in_round=in_round, tasks=tasks, chosen=chosen)
     return chosen
 

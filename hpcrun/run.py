@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hpcrun import events, ledger, plan
 from hpcrun.cluster import Charge, Cluster, QueueRow
@@ -27,6 +28,9 @@ from hpcrun.status import (
     unexplained,
     with_newer_attempts,
 )
+
+if TYPE_CHECKING:
+    from hpcrun.calls import Results
 
 
 def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "python3") -> Cluster:
@@ -180,6 +184,35 @@ class Run:
         # The last batch first: ending one that another waits for would start the other.
         self._cluster.cancel(self.dir, tuple(reversed((*seen.submitted.jobs, *seen.submitted.doubles))))
         return self.status()
+
+    def retry(self, shards: str | Iterable[int] = "failed") -> Run:
+        """Try shards again that have ended without success; the handle on the run that goes on.
+
+        `shards` is ``failed`` (all of them), an index set such as ``3,17,40-44``, or indices. They keep the run's id,
+        and have as many retries as at first. Of a function's calls in them those are repeated that have not returned.
+        Raises UsageError where a shard has succeeded, has not ended, or is not there, and where nothing has failed;
+        ClusterUnavailable and SubmissionRefused as `submit` does.
+        """
+        from hpcrun import rerun  # what a node that asks for a status need not have
+        from hpcrun.config import load
+
+        rerun.retry(self, shards, load(os.environ, os.getcwd()))
+        return Run(self.dir.path, self._cluster)
+
+    def results(self, *, return_exceptions: bool = False, timeout: float | None = None) -> list[Any]:
+        """What the run's function has returned, in the order of its shards, or of the items of a map; waits for it.
+
+        What a call has raised is raised, the first in that order; with `return_exceptions` the list has the exceptions
+        in their places. `timeout` is in seconds. Raises UsageError for a run that executes a command, TimeoutError, and
+        what `Results` says.
+        """
+        return list(self.stream(return_exceptions=return_exceptions, timeout=timeout))
+
+    def stream(self, *, return_exceptions: bool = False, timeout: float | None = None) -> Results:
+        """What the run's function returns, each as soon as it is there: see `Results`."""
+        from hpcrun.calls import Results
+
+        return Results(self, return_exceptions=return_exceptions, timeout=timeout)
 
     def log_paths(
         self, shard: int, attempt_number: int | None = None, *, role: str = "job", replica: int = 0

@@ -4,6 +4,7 @@ A run's folder is ``$HPCRUN_HOME/runs/<run-id>/``, mode 0700, on a file system t
 it has exactly one writing process, because appends from several nodes are not atomic on NFS:
 
     spec.yaml               the spec as it was given                                     (submission)
+    payload                 the function that it calls, and what with; where it does     (submission)
     plan.json               what was decided                                             (submission)
     start.py, node.pyz      the runtime that the nodes run                               (submission)
     scripts/K.sh            what was given to sbatch for batch K, K.R.sh in round R of
@@ -17,10 +18,12 @@ it has exactly one writing process, because appends from several nodes are not a
     records/A/BBB/S.silent  its end, where its supervisor could not write it             (the first to see it)
     logs/A/BBB/S.log        its output, both streams (S.out and S.err when kept apart)   (the program)
     logs/A/BBB/S.worker/BBB/R.log   the output of worker R of shard S                    (the worker)
+    returned/A/BBB/S        what the calls of a function have returned                   (the shard's program)
     rendezvous/S.A          where the workers of an attempt find its supervisor, and its
                             secret; there while the attempt lasts                        (the shard's supervisor)
     workers/S.A.json        nodes and endpoints of an attempt's workers, for its job     (the shard's supervisor)
     slurm/J_T.out           what Slurm itself wrote for the element; removed when empty  (slurmstepd)
+    pytest-shards/K/        what the shards of a test suite agree on, and how long their tests took (its shards)
     results/                for the program, as HPCRUN_RESULTS_DIR                       (the program)
     results/BBB/S/          or, where results are committed, those of shard S            (its first attempt to succeed)
     results/.attempts/A/BBB/S/   and those of an attempt that runs or has failed         (the program)
@@ -51,6 +54,7 @@ class RunDir:
         self.path = path
         self.run_id = os.path.basename(path)
         self.spec = os.path.join(path, "spec.yaml")
+        self.payload = os.path.join(path, "payload")
         self.plan = os.path.join(path, "plan.json")
         self.start = os.path.join(path, "start.py")
         self.node = os.path.join(path, "node.pyz")
@@ -111,6 +115,10 @@ class RunDir:
     def uncommitted(self, shard: int, attempt: int) -> str:
         """What an attempt leaves for as long as it is not known to be the shard's success."""
         return os.path.join(self.results, ".attempts", str(attempt), _folder(shard), str(shard))
+
+    def returned(self, shard: int, attempt: int) -> str:
+        """What the calls of one attempt of a shard have returned or raised."""
+        return os.path.join(self.path, "returned", str(attempt), _folder(shard), str(shard))
 
     def rendezvous(self, shard: int, attempt: int) -> str:
         """Where the processes of a gang's attempt find their supervisor; `shard` is the first of the gang."""

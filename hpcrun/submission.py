@@ -7,11 +7,13 @@ import json
 import os
 import secrets
 import shutil
+import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from hpcrun import after, events, registry, runtime, script, spec, specfile
+from hpcrun import after, call, events, payload, registry, runtime, script, spec, specfile
 from hpcrun import config as settings
 from hpcrun.cluster import Cluster
 from hpcrun.compile import Submission, bare_mounts, compile_plan, wheres
@@ -20,23 +22,41 @@ from hpcrun.fields import Source
 from hpcrun.plan import Plan
 from hpcrun.run import Run, connect, runs_folder
 from hpcrun.rundir import RunDir
-from hpcrun.sending import announce
-from hpcrun.sending import send as send
+from hpcrun.sending import announce, send, write_whole
 from hpcrun.status import submitted
 
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing that looks like something else
 _ID_LENGTH = 8
 
 
-def submit(what: Sequence[str] | str | Mapping[str, Any], *, cluster: str | None = None, **fields: Any) -> Run:
+def submit(
+    what: Callable[..., Any] | Sequence[str] | str | Mapping[str, Any],
+    *args: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    cluster: str | None = None,
+    python: str | None = None,
+    **fields: Any,
+) -> Run:
     """Submit a run; the handle on it.
 
-    `what` is a command as a list, the path of a spec file, or a mapping with the fields of a spec; `fields` are
-    further fields of the spec (``shards=8``) and win. `cluster` is ``slurm``, ``local`` or ``auto`` (default: what
-    the settings say).
-    Raises SpecError for a spec that cannot be used, ClusterUnavailable and SubmissionRefused.
+    `what` is a function, which every shard calls with `args` and `kwargs`, a command as a list, the path of a spec
+    file, or a mapping with the fields of a spec; `fields` are further fields of the spec (``shards=8``) and win.
+    `cluster` is ``slurm``, ``local`` or ``auto`` (default: what the settings say).
+
+    A function may be any callable that cloudpickle can pickle, also of ``__main__``, a notebook or another function;
+    of a coroutine function the coroutine is run. `python` is the interpreter that calls it on the nodes (this one, by
+    its path; it has to be of the same version, and to have hpcrun). What it returns comes back by `Run.results`.
+    Raises SpecError for a spec that cannot be used, UsageError for a function or arguments that cannot go to another
+    process, ClusterUnavailable and SubmissionRefused.
     """
     config = settings.load(os.environ, os.getcwd())
+    if callable(what) and not isinstance(what, (str, Mapping)):
+        return submit_calls(what, [[(args, dict(kwargs or {}))]], cluster=cluster, python=python, fields=fields)
+    if args or kwargs is not None or python is not None:
+        raise UsageError(
+            f"found arguments for a function (`args`, `kwargs`, `python`) beside {type(what).__name__} {what!r}, "
+            "wanted them with a function; arguments of a command stand in its list"
+        )
     typed = False
     if isinstance(what, str):
         source = specfile.read(what)
@@ -44,11 +64,55 @@ def submit(what: Sequence[str] | str | Mapping[str, Any], *, cluster: str | None
         source = spec.raw(what)
     else:
         source, typed = spec.raw({"command": list(what)}), True
-    given = {field: _by_name(value) for field, value in fields.items()}
-    prepared = prepare(
-        spec.spelled(source).under(spec.spelled(spec.raw(given))), config, cluster or config.cluster, typed=typed
-    )
+    prepared = prepare(_laid_over(source, fields), config, cluster or config.cluster, typed=typed)
     return carry_out(prepared)
+
+
+def submit_calls(
+    function: Callable[..., Any],
+    chunks: Iterable[list[payload.Call]],
+    *,
+    cluster: str | None,
+    python: str | None,
+    fields: Mapping[str, Any],
+    mapped: bool = False,
+) -> Run:
+    """Submit calls of `function`: where they are `mapped` a shard for each of `chunks`, else one that all shards make.
+
+    Raises what `submit` does.
+    """
+    config = settings.load(os.environ, os.getcwd())
+    source = _laid_over(spec.raw({"name": payload.named(function)}), fields)
+    asked = spec.spelled(config.default_fields()).under(source)
+    for field in ("command", "script", "args", "codespec", "tasks", "nodes", "mpi"):
+        if field in asked.values:
+            raise asked.error((field,), f"found it beside a function, wanted {_INSTEAD.get(field, 'one of them')}")
+    runs = runs_folder(config.home)
+    os.makedirs(runs, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".payload-", dir=runs) as folder:
+        path = os.path.join(folder, "payload")
+        count, _ = payload.write(path, function, chunks)
+        program: dict[str, Any] = {"command": [python or sys.executable, "-u", "-c", call.COMMAND.format(False)]}
+        if "timeout" not in asked.values and "signal" not in asked.values:
+            program["signal"] = "USR2@60"  # for hooks of hpcrun.checkpoint
+        decided = spec.raw({**program, **({"shards": count} if mapped else {})})
+        prepared = prepare(source.under(spec.spelled(decided)), config, cluster or config.cluster, typed=True)
+        prepared.payload = path
+        if prepared.plan.gang or prepared.plan.committed:
+            # Shards of a gang await each other, and of what an attempt leaves all or nothing counts.
+            job = prepared.plan.job
+            whole = dataclasses.replace(job, command=(*job.command[:-1], call.COMMAND.format(True)))
+            prepared.plan = dataclasses.replace(prepared.plan, job=whole)
+        return carry_out(prepared)
+
+
+_INSTEAD = {"tasks": "`shards` and `gang=True`", "nodes": "`shards` and `gang=True`", "mpi": "a command"}
+
+
+def _laid_over(source: Source, fields: Mapping[str, Any]) -> Source:
+    """`source` with the fields of a spec that were given as Python values."""
+    given = {field: _by_name(value) for field, value in fields.items()}
+    return spec.spelled(source).under(spec.spelled(spec.raw(given)))
 
 
 def _by_name(value: Any) -> Any:
@@ -64,6 +128,8 @@ class Prepared:
     def __init__(self, plan: Plan, source: Source, config: settings.Config, cluster: Cluster) -> None:
         self.plan, self.source, self.config, self.cluster = plan, source, config, cluster
         self.dir = RunDir(os.path.join(runs_folder(config.home), plan.run_id))
+        self.payload: str | None = None
+        """The file with the function that it calls, which becomes the run folder's."""
 
     def scripts(self) -> list[str]:
         """The sbatch script of each batch; none for the local cluster."""
@@ -81,7 +147,7 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
     whole = config.default_fields().under(source)
     whole, named = registry.pinned(spec.spelled(whole), registry.folder(config))
     asked = spec.from_source(whole)
-    chosen = connect(_choose(cluster), python=config.node_python)
+    chosen = connect(choose(cluster), python=config.node_python)
     run_id = new_id()
     when = Submission(
         run_id=run_id, created=time.time(), cwd=os.getcwd(), cluster=chosen.name, typed=typed,
@@ -110,7 +176,8 @@ def _check_folders(folders: Sequence[str]) -> None:
             )  # fmt: skip
 
 
-def _choose(cluster: str) -> str:
+def choose(cluster: str) -> str:
+    """The cluster that ``auto`` stands for here; another name stays what it is. Raises UsageError for an unknown one."""
     if cluster not in ("auto", "slurm", "local"):
         raise UsageError(f"found the cluster {cluster!r}, wanted auto, slurm or local")
     if cluster != "auto":
@@ -174,13 +241,15 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
         os.mkdir(run.path, 0o700)
         for folder in run.folders(plan.shards):
             os.makedirs(folder, mode=0o700)
-        write_script(run.spec, specfile.text(prepared.source.values))
+        write_whole(run.spec, specfile.text(prepared.source.values))
         decided = json.dumps(plan.to_json(), indent=1)
         runtime.write(run, json.loads(decided), plan.node_python, os.path.join(prepared.config.home, "cache"))
         for number, text in enumerate(scripts):
-            write_script(run.script(number), text)
+            write_whole(run.script(number), text)
+        if prepared.payload is not None:
+            os.rename(prepared.payload, run.payload)
         announce(run)
-        write_script(run.plan, decided, durable=True)  # the last: a folder without a plan is no run
+        write_whole(run.plan, decided, durable=True)  # the last: a folder without a plan is no run
     except OSError as error:
         shutil.rmtree(run.path, ignore_errors=True)
         where = error.filename or run.path
@@ -188,16 +257,3 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
             str(where), f"cannot write the run folder: {error.strerror}; nothing was submitted. HPCRUN_HOME (or `home` "
             "in hpcrun.toml) chooses another place"
         ) from error  # fmt: skip
-
-
-def write_script(path: str, text: str, *, durable: bool = False) -> None:
-    """Write the file `path` whole: nobody sees a part of it, whatever happens on the way.
-
-    With `durable` it is on the disk before this returns.
-    """
-    with open(f"{path}.part", "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    os.replace(file.name, path)

@@ -45,6 +45,24 @@ def login(docker_services: object) -> Login:
     return log_in
 
 
+@pytest.fixture(scope="session")
+def python(login: Login) -> str:
+    """The interpreter of an environment with hpcrun in the user's home, which the nodes see too."""
+    done = login("bash", "-c", ENVIRONMENT, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+ENVIRONMENT = """
+venv=$HOME/environment
+cmp -s /opt/hpcrun/.checksum "$venv/.checksum" || {
+    rm -rf "$venv" && python3 -m venv "$venv" \
+        && "$venv/bin/pip" install -q --no-index --find-links /opt/wheelhouse hpcrun \
+        && cp /opt/hpcrun/.checksum "$venv/"
+} && echo "$venv/bin/python"
+"""
+
+
 @pytest.fixture
 def user(login: Login) -> User:
     """The ordinary user, in a fresh folder that every node sees."""

@@ -108,6 +108,7 @@ put_wheel() {
     docker exec "$box" rm -rf /opt/wheelhouse
     docker cp "$WHEELHOUSE" "$box:/opt/wheelhouse" >/dev/null 2>&1
     docker cp "$WHEEL" "$box:/opt/wheelhouse/" >/dev/null 2>&1
+    docker exec "$box" chmod -R a+rX /opt/wheelhouse # for users' own environments
     docker exec "$box" install-wheel "$venv" "/opt/wheelhouse/${WHEEL##*/}" "$checksum" >&2 \
         || fail "${WHEEL##*/} could not be installed on the login node; see above"
 }

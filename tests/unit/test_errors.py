@@ -21,6 +21,7 @@ EXAMPLES = {
     errors.IndexSetError: lambda cls: cls("1,,2", 3, "nothing", "an index"),
     errors.RunNotFound: lambda cls: cls("a", "/home", ("ab", "ac")),
     errors.SubmissionRefused: lambda cls: cls("Invalid qos", ("sbatch", "x"), "ask somebody"),
+    errors.CallFailed: lambda cls: cls("no", call=1, shard=2, attempt=0, cause="timed_out", node="c1", log="so far"),
     errors.RunFolderError: lambda cls: cls("/runs/a", "cannot be read"),
 }
 

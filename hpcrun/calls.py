@@ -1,0 +1,364 @@
+"""Results: what the calls of a run have returned or raised, as they come."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from hpcrun import returned
+from hpcrun.errors import CallFailed, RemoteTraceback, RunFolderError, UsageError
+from hpcrun.payload import Payload
+from hpcrun.returned import Body
+from hpcrun.states import TERMINAL
+
+if TYPE_CHECKING:
+    from hpcrun.run import Run
+    from hpcrun.status import RunStatus, ShardStatus
+
+_TAIL_BYTES, _TAIL_LINES = 8192, 20
+_LOOK_AGAIN = 0.2
+_COMES_WITHIN, _TOLD_WITHIN = 30.0, 3.0
+"""Seconds after the end of a shard until what it has returned, or raised, counts as missing."""
+
+
+class Failure:
+    """An exception in the place of a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Results:
+    """What the calls of a run return, in their order, each as soon as it is there.
+
+    Iterating waits for what is not there yet, and raises, in the place of its value, what a call has raised: the
+    exception itself, whose ``__cause__`` is a `RemoteTraceback` with the traceback on its node and the end of its log.
+    Where no exception can tell, it is a `CallFailed`: the program was killed, has run out of time, never started. The
+    next ``next()`` goes on behind it. With `return_exceptions` exceptions are given instead of being raised.
+
+    A call is through once it has returned, or once its shard has no further attempt. Whoever iterates follows the run,
+    and so speeds up its retries. One thread at a time may iterate.
+    """
+
+    def __init__(self, run: Run, *, return_exceptions: bool = False, timeout: float | None = None) -> None:
+        """`timeout` is in seconds, from now; once they are over what waits raises TimeoutError. None waits for ever."""
+        self.run = run
+        """The run behind it."""
+        self._return_exceptions = return_exceptions
+        self._timeout = timeout
+        self._end_by = None if timeout is None else time.monotonic() + timeout
+        self._shared, self._length, self._firsts = _layout(run)
+        self._statuses: Iterator[RunStatus] | None = None
+        self._status: RunStatus | None = None
+        self._open = {shard: _Shard(run, shard) for shard in range(run.plan.shards)}
+        self._ready: dict[int, Body | Failure] = {}
+        self._next = 0
+        self._given: set[int] = set()
+        """The calls that were given as they came."""
+        self._looking = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return f"Results({self.run.id!r}, {self._length} calls)"
+
+    def __iter__(self) -> Results:
+        return self
+
+    def __next__(self) -> Any:
+        while not self.has_next():
+            self.look()
+        if self._next >= self._length:
+            raise StopIteration
+        return self.take()
+
+    def has_next(self) -> bool:
+        """Whether `take` can give the next result, or there is none any more; else `look` has to come before."""
+        while self._next in self._given:
+            self._next += 1
+        return self._next >= self._length or self._next in self._ready
+
+    def take(self) -> Any:
+        """The next result, which is there. Raises what its call has raised."""
+        number, self._next = self._next, self._next + 1
+        found = opened(self._ready.pop(number))
+        if not isinstance(found, Failure):
+            return found
+        if self._return_exceptions:
+            return found.error
+        raise raisable(found.error)
+
+    def as_completed(self) -> Iterator[tuple[int, Any]]:
+        """(number, value) of each call that has not been given yet, in the order in which they come.
+
+        What a call has raised is given in the place of its value, never raised: an exception would hide the others.
+        """
+        while not self.is_over():
+            for number, found in self.taken():
+                yield number, found.error if isinstance(found, Failure) else found
+            if not self.is_over():
+                self.look(every=True)
+
+    def is_over(self) -> bool:
+        """Whether all has been given."""
+        return not self._ready and not self._open
+
+    def taken(self) -> Iterator[tuple[int, Any]]:
+        """(number, value) of what is there, with a `Failure` for what a call has raised."""
+        while self._ready:
+            number = next(iter(self._ready))
+            self._given.add(number)
+            yield number, opened(self._ready.pop(number))
+
+    def look(self, *, every: bool = False) -> None:
+        """Wait for the next status, and read what has come; of shards that still run, of `every` one or of the next."""
+        with self._looking:
+            if self._status is not None and self._end_by is not None and time.monotonic() > self._end_by:
+                raise TimeoutError(f"run {self.run.id} has not returned everything after {self._timeout:g} s")
+            self._watch()
+            assert self._status is not None
+            for index, mine in list(self._open.items()):
+                shard = self._status.shards[index]
+                over = self._is_over(shard)
+                if over or (shard.attempts and (every or self._next in self._calls_of(index))):
+                    try:
+                        self._gather(shard, mine, over=over)
+                    except BaseException:  # an interrupt, as a rule: what was half read is read again
+                        self._open[index] = _Shard(self.run, index)
+                        raise
+
+    def _watch(self) -> None:
+        if self._statuses is None:
+            self._statuses = self.run.follow()
+        try:
+            status = next(self._statuses, None)
+        except BaseException:  # a generator that has raised gives nothing any more
+            self._statuses = None
+            raise
+        if status is not None:
+            self._status = status
+        elif self._status is None or not self._status.done:
+            self._statuses = None
+        else:
+            time.sleep(_LOOK_AGAIN)
+
+    def _is_over(self, shard: ShardStatus) -> bool:
+        """Whether a shard is through. One whose end nobody has recorded may be brought back while the run goes on."""
+        if shard.state not in TERMINAL:
+            return False
+        assert self._status is not None
+        return self._status.done or shard.state == "succeeded" or shard.cause == "failed"
+
+    def _gather(self, shard: ShardStatus, mine: _Shard, *, over: bool) -> None:
+        calls = self._calls_of(shard.index)
+        if not over and (len(calls) == 1 or mine.anew):
+            return  # there is one thing to wait for, or nothing counts before the end
+        mine.read(shard.attempts)
+        if over and mine.may_come(len(calls), shard):
+            return
+        for number, body in mine.values(over=over).items():
+            if number in calls and not self._is_known(number):
+                self._ready[number] = body
+        if not over:
+            return
+        for number in calls:
+            if not self._is_known(number):
+                self._ready[number] = Failure(mine.error(number, shard))
+        del self._open[shard.index]
+
+    def _is_known(self, number: int) -> bool:
+        return number < self._next or number in self._given or number in self._ready
+
+    def _calls_of(self, shard: int) -> range:
+        return range(shard, shard + 1) if self._shared else range(self._firsts[shard], self._firsts[shard + 1])
+
+
+class _Shard:
+    """What the attempts of one shard have left, read so far."""
+
+    def __init__(self, run: Run, shard: int) -> None:
+        self._run, self._shard = run, shard
+        self.anew = run.plan.gang or run.plan.committed
+        """Whether each attempt makes all calls, and only those of the last one count."""
+        self._attempts: list[_Attempt] = []
+        self._damage: RunFolderError | None = None
+        self._since: float | None = None
+
+    def read(self, attempts: int) -> None:
+        """Read what is new of so many attempts."""
+        while len(self._attempts) < attempts:
+            self._attempts.append(_Attempt(self._run.dir.returned(self._shard, len(self._attempts))))
+        self._damage = None
+        for attempt in self._attempts:
+            try:
+                attempt.read()
+            except RunFolderError as error:
+                self._damage = error
+
+    def values(self, *, over: bool) -> dict[int, Body]:
+        """What each call has returned, in the attempt of which it counts: an attempt says which values before it do.
+
+        So nothing that a node leaves that was given up, and comes back, changes what has been read.
+        """
+        found: dict[int, Body] = {}
+        kept: set[int] | None = None
+        for attempt in reversed(self._attempts):
+            for call, body in attempt.values.items():
+                if kept is None or call in kept:
+                    found.setdefault(call, body)
+            if attempt.kept is not None and over:
+                kept = attempt.kept if kept is None else kept & attempt.kept
+        return found
+
+    def may_come(self, calls: int, shard: ShardStatus) -> bool:
+        """Whether something of a shard that is through is still to come: a network file system may show it later."""
+        if shard.state == "succeeded":
+            patience = _COMES_WITHIN if len(self.values(over=True)) < calls else 0.0
+        else:
+            told = any(attempt.errors or attempt.all is not None for attempt in self._attempts[-1:])
+            patience = _TOLD_WITHIN if shard.cause == "failed" and shard.exit_code == 1 and not told else 0.0
+        if not patience and self._damage is None:
+            return False
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since < (patience or _TOLD_WITHIN)
+
+    def error(self, call: int, shard: ShardStatus) -> BaseException:
+        """Why a call of a shard that is through has no value."""
+        if self._damage is not None:
+            return self._damage
+        log = _tail(self._run, shard)
+        last = self._attempts[-1] if self._attempts else None
+        body = None if last is None else last.errors.get(call, last.all)
+        if body is not None:
+            return _raised(body, call, shard, log)
+        before = [attempt.errors[call] for attempt in self._attempts if call in attempt.errors]
+        return _failed(self._run, call, shard, log, before[-1] if before else None)
+
+
+class _Attempt:
+    """What one attempt has left, read so far."""
+
+    __slots__ = ("_reader", "all", "errors", "kept", "values")
+
+    def __init__(self, path: str) -> None:
+        self._reader = returned.Reader(path)
+        self.values: dict[int, Body] = {}
+        self.errors: dict[int, bytes] = {}
+        self.all: bytes | None = None
+        """The error of every call that has none of its own."""
+        self.kept: set[int] | None = None
+        """The calls whose values of earlier attempts count."""
+
+    def read(self) -> None:
+        for kind, call, body in self._reader.frames():
+            if kind == returned.VALUE:
+                self.values.setdefault(call, body)
+            elif kind == returned.ERROR:
+                self.errors[call] = body.bytes()
+            elif kind == returned.ALL:
+                self.all = body.bytes()
+            elif kind == returned.KEPT:
+                self.kept = set(pickle.loads(body.bytes()))
+
+
+def opened(found: Body | Failure) -> Any:
+    """The value behind `found`, or a `Failure`."""
+    if isinstance(found, Failure):
+        return found
+    try:
+        return returned.loads(found.bytes())
+    except Exception as error:  # classes that are not here, or are others here
+        return Failure(error)
+
+
+def raisable(error: BaseException) -> BaseException:
+    """`error`, or what can be raised in its place where it would mean something else to whoever iterates."""
+    if isinstance(error, (StopIteration, StopAsyncIteration)):
+        other = RuntimeError(f"a call has raised {type(error).__name__}")
+        other.__cause__ = error
+        return other
+    return error
+
+
+def _layout(run: Run) -> tuple[bool, int, list[int]]:
+    """Whether all shards make the same call, how many calls there are, and which is the first of each shard."""
+    try:
+        with Payload(run.dir.payload) as payload:
+            shards = run.plan.shards
+            if payload.chunks == 1 and shards > 1:
+                return True, shards, []
+            return False, payload.calls, payload.firsts()
+    except FileNotFoundError as error:
+        if not os.path.exists(run.dir.plan):
+            raise RunFolderError(run.dir.path, "the run folder is gone, and its results with it") from error
+        raise UsageError(
+            f"run {run.id} ({run.plan.name!r}) executes a command, which returns no values; what it has left is in "
+            f"{run.dir.results}"
+        ) from error
+
+
+def _raised(body: bytes, call: int, shard: ShardStatus, log: str) -> BaseException:
+    """The exception that a call has raised, with its traceback as the cause."""
+    facts = returned.error_facts(body)
+    where = f"call {call}, in attempt {facts['attempt']} of shard {shard.index} on {facts['node']}"
+    remote = RemoteTraceback(f"\n{where}:\n\n{facts['text']}{_shown(log, facts['text'])}")
+    try:
+        error = returned.exception_of(facts["exception"])
+        if not isinstance(error, Exception):  # sys.exit() there is not to end this process
+            raise TypeError
+        BaseException.__setattr__(error, "__cause__", remote)
+    except Exception:  # it could not be pickled, its class is not here, or does what it likes
+        error = CallFailed(
+            f"{where}, raised {facts['type']}: {facts['message']}", call=call, shard=shard.index,
+            attempt=facts["attempt"], cause=shard.cause, node=facts["node"], log=log,
+        )  # fmt: skip
+        error.__cause__ = remote
+    return error
+
+
+def _failed(run: Run, call: int, shard: ShardStatus, log: str, before: bytes | None) -> CallFailed:
+    """The error of a call that nobody has told of in the last attempt; one `before` it may have had another end."""
+    how: str = shard.cause or shard.state
+    if shard.signal:
+        how += f", killed by signal {shard.signal}"
+    elif shard.exit_code:
+        how += f", exit code {shard.exit_code}"
+    detail = f": {shard.detail}" if shard.detail else ""
+    on = f" on {shard.node}" if shard.node else ""
+    earlier = ""
+    if before is not None:
+        facts = returned.error_facts(before)
+        earlier = f"; attempt {facts['attempt']} had raised {facts['type']}: {facts['message']}"
+    return CallFailed(
+        f"call {call} has returned nothing: shard {shard.index} of run {run.id} has ended{on} ({how}){detail}{earlier}"
+        f"{_shown(log, '')}", call=call, shard=shard.index, attempt=max(shard.attempts - 1, 0), cause=shard.cause,
+        node=shard.node, log=log,
+    )  # fmt: skip
+
+
+def _tail(run: Run, shard: ShardStatus) -> str:
+    """The last lines of a shard's log."""
+    if not shard.attempts:
+        return ""
+    found = []
+    for path in run.log_paths(shard.index, shard.attempts - 1):
+        try:
+            with open(path, "rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - _TAIL_BYTES, 0))
+                found += file.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+        except OSError:
+            continue
+    return "\n".join(found)
+
+
+def _shown(log: str, text: str) -> str:
+    """The end of the log as a message shows it, unless that is what stands there already."""
+    rest = log.replace(text.rstrip("\n"), "").strip("\n") if text else log
+    return "\n\nthe end of its log:\n" + "\n".join(f"  {line}" for line in rest.splitlines()) if rest else ""
