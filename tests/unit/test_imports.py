@@ -50,4 +50,4 @@ def test_processes_start_in_few_places() -> None:
     package = Path(hpcrun.__path__[0])
     starting = re.compile(r"\b(subprocess|os\.(fork|exec\w+|posix_spawn\w*|system|popen))\b")
     found = {path.relative_to(package).parts[0] for path in package.rglob("*.py") if starting.search(path.read_text())}
-    assert found == {"slurm.py", "local.py", "runtime.py", "node"}
+    assert found == {"slurm.py", "local.py", "runtime.py", "node", "submitit_plugin"}

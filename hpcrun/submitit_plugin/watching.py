@@ -1,0 +1,167 @@
+"""Runs that somebody has jobs of: their statuses, asked for rarely and for all jobs at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpcrun.cluster import QueueRow
+from hpcrun.run import Run
+from hpcrun.rundir import RunDir
+from hpcrun.slurm import Runner, Slurm, run_here
+from hpcrun.states import TERMINAL
+from hpcrun.status import RunStatus
+
+_SOON, _LATE = 2.0, 30.0
+"""Seconds between two statuses of a run on Slurm, at first and in the end."""
+_HERE = 0.5
+"""The same where a status is a look into a folder."""
+_SHARE = 5
+"""A status may take this part of the time, one in six."""
+_AT_ONCE = 1.0
+"""Seconds for which one answer of the queue is good for all runs that were submitted before."""
+_NFS = 15
+"""Seconds until what was written on a node is seen everywhere: submitit's own figure."""
+
+
+class OneQueue(Slurm):
+    """Slurm, whose queue is asked once for several runs: its answer has all jobs of a user anyway."""
+
+    def __init__(self, run: Runner = run_here) -> None:
+        super().__init__(run=run)
+        self._asked: dict[int, tuple[float, list[QueueRow]]] = {}
+
+    def queue(self, run: RunDir) -> list[QueueRow]:
+        """As of now, or of a second ago where another run was asked for then."""
+        owner = os.stat(run.path).st_uid
+        asked, rows = self._asked.get(owner, (-_AT_ONCE, []))
+        if time.monotonic() > asked + _AT_ONCE:
+            now = time.monotonic()
+            rows = super().queue(run)
+            self._asked[owner] = now, rows
+        return rows
+
+    def forget(self) -> None:
+        """The last answer is too old: it knows nothing of a run that has been submitted since, say."""
+        self._asked.clear()
+
+
+_queue: OneQueue | None = None
+_own: set[str] = set()
+"""The runs that this process has submitted, and has had the queue asked afresh for."""
+
+
+def submitted(run_id: str) -> None:
+    """A run has been submitted, which the last answer of the queue knows nothing of."""
+    _own.add(run_id)
+    _forget()
+
+
+def _forget() -> None:
+    if _queue is not None:
+        _queue.forget()
+
+
+class Watched:
+    """A run with its last status; safe to use from several threads."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._lock = threading.RLock()
+        self._status: RunStatus | None = None
+        self._next = 0.0
+        self._pause = _HERE if self._is_here else _SOON
+        self._following: Iterator[RunStatus] | None = None
+        self._cancelled: set[int] = set()
+
+    @classmethod
+    def found(cls, link: Path, run_id: str) -> Watched:
+        """The run whose folder `link` leads to, or else the one that hpcrun's settings lead to.
+
+        Raises RunNotFound, RunFolderError.
+        """
+        global _queue
+        run = Run(str(link.resolve())) if link.exists() else Run.open(run_id)
+        if run.plan.cluster == "slurm":
+            _queue = _queue or OneQueue()
+            if run_id not in _own:
+                _forget()
+            run = Run(run.dir.path, _queue)
+        return cls(run)
+
+    @property
+    def _is_here(self) -> bool:
+        return self._run.plan.cluster == "local"
+
+    @property
+    def patience(self) -> int:
+        """Seconds for which a result that is not there may still come."""
+        return 0 if self._is_here else _NFS
+
+    @property
+    def tries_failures_again(self) -> bool:
+        """Whether a function that has failed may be tried again, so that its failure is not its end."""
+        return bool(self._run.plan.budgets.get("failed"))
+
+    def status(self, mode: str) -> RunStatus | None:
+        """The status: a new one (``force``), one that is not old (``standard``), or what is there (``cache``)."""
+        with self._lock:
+            over = self._status is not None and self._status.done
+            if mode != "cache" and not over and (mode == "force" or time.monotonic() >= self._next):
+                if mode == "force":
+                    _forget()
+                began = time.monotonic()
+                self._known(self._run.status(), time.monotonic() - began)
+            return self._status
+
+    def _known(self, status: RunStatus, cost: float) -> None:
+        self._status = status
+        self._next = time.monotonic() + max(self._pause, _SHARE * cost)
+        if not self._is_here:
+            self._pause = min(_LATE, self._pause * 1.5)
+
+    def step(self) -> bool:
+        """Follow the run for a moment; whether there was one to wait in, and nobody else follows in this process."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._following is None:
+                self._following = self._run.follow()
+            self._status = next(self._following)
+            self._next = time.monotonic() + self._pause
+        except StopIteration:  # it has ended
+            self._following = None
+            return False
+        finally:
+            self._lock.release()
+        return True
+
+    def cancel(self, index: int) -> None:
+        """End one shard. Raises ClusterUnavailable."""
+        status, plan = self.status("force"), self._run.plan
+        if status is None or status.shards[index].state in TERMINAL:
+            return
+        batch = next(batch for batch in plan.batches if batch.first <= index < batch.first + batch.count)
+        job = status.shards[index].job
+        if plan.cluster == "slurm" and batch.array and batch.pack == 1 and job:
+            self._run.cluster.cancel(self._run.dir, (job,))
+            self._next = 0.0
+            _forget()
+            return
+        self._cancelled.add(index)
+        if all(shard.state in TERMINAL or shard.index in self._cancelled for shard in status.shards):
+            self._run.cancel()
+
+    def logs(self, index: int, name: str) -> str | None:
+        """What a shard has written to ``stdout`` or ``stderr`` in all attempts; None where there is no file yet."""
+        found, number = [], 0
+        both = not self._run.plan.separate_stderr
+        kind = "log" if both else {"stdout": "out", "stderr": "err"}[name]
+        while (not both or name == "stdout") and os.path.exists(self._run.dir.log(index, number, kind)):
+            with open(self._run.dir.log(index, number, kind), encoding="utf-8", errors="replace") as file:
+                found.append(file.read())
+            number += 1
+        return "".join(found) if found else None
