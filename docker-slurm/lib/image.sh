@@ -64,9 +64,29 @@ build_image() {
     fail "docker build failed; its output is in $CACHE/build.log"
 }
 
-# ensure_image RELEASE: sets IMAGE; its tag changes with what it is made from.
+# add_packages PACKAGE,...: sets IMAGE to one that has them, too. What the Dockerfile keeps out of a package
+# (path-exclude) is there where the package is among those named.
+add_packages() {
+    local packages=${1//,/ } base=$IMAGE
+    IMAGE=$base-with-$(sha256sum <<<"$packages" | cut -c 1-12)
+    image_exists "$IMAGE" && return
+    say "adding $packages to $base"
+    docker build --tag "$IMAGE" - >"$CACHE/build.log" 2>&1 <<DOCKERFILE && return
+FROM $base
+RUN rm -f /etc/dpkg/dpkg.cfg.d/docker-slurm \
+ && apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --reinstall $packages \
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
+DOCKERFILE
+    tail -n 15 "$CACHE/build.log" >&2
+    fail "$packages could not be added; the output of docker build is in $CACHE/build.log"
+}
+
+# ensure_image RELEASE PACKAGE,...: sets IMAGE; its tag changes with what it is made from.
 ensure_image() {
-    local release=$1
+    local release=$1 packages=$2
     IMAGE=docker-slurm:$release-$(cd "$HERE/image" && checksum -- *)
     image_exists "$IMAGE" || build_image "$release" "$IMAGE"
+    [[ -z $packages ]] || add_packages "$packages"
 }

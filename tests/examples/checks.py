@@ -1,6 +1,7 @@
 """What must be true of what the examples print, wherever they ran.
 
-Each function takes the text that an example's merge.py printed and raises AssertionError where it is not so.
+Each function takes the text that an example's merge.py printed, or the results that an example left, and raises
+AssertionError where it is not so.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from typing import Any
 
 
 def check_count(merged: str, single: str) -> None:
@@ -81,6 +83,28 @@ def check_queue(logs: str, jobs: int) -> None:
     rows = re.findall(r"^\[(\d+)\] processing \{'job': (\d+)\}$", logs, re.MULTILINE)
     assert sorted(int(job) for _, job in rows) == list(range(jobs))
     assert len({worker for worker, _ in rows}) > 1, "who is slow to start may find none left, but one alone is no queue"
+
+
+def check_train(trained: dict[str, Any], single: dict[str, Any], processes: int) -> None:
+    """So many processes have come to the losses and weights of a single one; it has learned, and beats the baseline."""
+    assert (trained["processes"], single["processes"]) == (processes, 1)
+    assert trained["data"] == single["data"]
+    losses, accuracies = trained["losses"], trained["accuracies"]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
+    assert accuracies[-1] > trained["baseline"] + 0.05 > 0.3
+    assert all(math.isclose(loss, other, rel_tol=1e-9) for loss, other in zip(losses, single["losses"], strict=True))
+    assert trained["weights"].keys() == single["weights"].keys()
+    for name, weights in trained["weights"].items():
+        ours, theirs = _flat(weights), _flat(single["weights"][name])
+        largest = max(map(abs, theirs))
+        assert largest > 0
+        apart = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
+        assert apart < 1e-9 * largest, name
+
+
+def _flat(weights: Any) -> list[float]:
+    return [number for part in weights for number in _flat(part)] if isinstance(weights, list) else [weights]
 
 
 def _found(pattern: str, text: str) -> str:
