@@ -177,7 +177,7 @@ def _check_folders(folders: Sequence[str]) -> None:
 
 
 def choose(cluster: str) -> str:
-    """The cluster that ``auto`` stands for here; another name stays what it is. Raises UsageError for an unknown one."""
+    """The cluster that ``auto`` stands for here; another name stays what it is. Raises UsageError."""
     if cluster not in ("auto", "slurm", "local"):
         raise UsageError(f"found the cluster {cluster!r}, wanted auto, slurm or local")
     if cluster != "auto":
