@@ -112,7 +112,7 @@ class _Calls:
             raise
         except BaseException as error:
             leaves = isinstance(error, SystemExit)
-            code = (error.code if isinstance(error.code, int) else 1) if isinstance(error, SystemExit) else 1
+            code = _exit_code(error)
             self._leave_if_forked(code)
             self._failed(returned.ERROR, number, error)
             if leaves:  # by a wish of the function, or of one of its hooks
@@ -141,6 +141,13 @@ class _Calls:
         _flush()
         os.write(2, text.encode("utf-8", "replace"))
         self._out.add(kind, number, returned.error_body(error, text, os.uname().nodename, self._attempt))
+
+
+def _exit_code(error: BaseException) -> int:
+    """What a process ends with that `error` ends."""
+    if not isinstance(error, SystemExit):
+        return 1
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 def _values(run: RunDir, shard: int, attempt: int) -> list[int]:

@@ -113,9 +113,11 @@ class Results:
     def taken(self) -> Iterator[tuple[int, Any]]:
         """(number, value) of what is there, with a `Failure` for what a call has raised."""
         while self._ready:
-            number = next(iter(self._ready))
-            self._given.add(number)
-            yield number, opened(self._ready.pop(number))
+            for number in tuple(self._ready):
+                found = self._ready.pop(number, None)
+                if found is not None:
+                    self._given.add(number)
+                    yield number, opened(found)
 
     def look(self, *, every: bool = False) -> None:
         """Wait for the next status, and read what has come; of shards that still run, of `every` one or of the next."""
@@ -127,7 +129,7 @@ class Results:
             for index, mine in list(self._open.items()):
                 shard = self._status.shards[index]
                 over = self._is_over(shard)
-                if over or (shard.attempts and (every or self._next in self._calls_of(index))):
+                if over or (shard.attempt is not None and (every or self._next in self._calls_of(index))):
                     try:
                         self._gather(shard, mine, over=over)
                     except BaseException:  # an interrupt, as a rule: what was half read is read again
@@ -160,12 +162,14 @@ class Results:
         calls = self._calls_of(shard.index)
         if not over and (len(calls) == 1 or mine.anew):
             return  # there is one thing to wait for, or nothing counts before the end
-        mine.read(shard.attempts)
+        if shard.attempt is not None:
+            mine.read(shard.attempt)
         if over and mine.may_come(len(calls), shard):
             return
-        for number, body in mine.values(over=over).items():
-            if number in calls and not self._is_known(number):
+        for number, body in mine.values().items():
+            if number in calls and body is not None and not self._is_known(number):
                 self._ready[number] = body
+                mine.forget(number)
         if not over:
             return
         for number in calls:
@@ -191,9 +195,10 @@ class _Shard:
         self._damage: RunFolderError | None = None
         self._since: float | None = None
 
-    def read(self, attempts: int) -> None:
-        """Read what is new of so many attempts."""
-        while len(self._attempts) < attempts:
+    def read(self, last: int) -> None:
+        """Read what is new of the attempts up to the number `last`; those behind it count no more."""
+        del self._attempts[last + 1 :]
+        while len(self._attempts) <= last:
             self._attempts.append(_Attempt(self._run.dir.returned(self._shard, len(self._attempts))))
         self._damage = None
         for attempt in self._attempts:
@@ -202,25 +207,30 @@ class _Shard:
             except RunFolderError as error:
                 self._damage = error
 
-    def values(self, *, over: bool) -> dict[int, Body]:
+    def values(self) -> dict[int, Body | None]:
         """What each call has returned, in the attempt of which it counts: an attempt says which values before it do.
 
         So nothing that a node leaves that was given up, and comes back, changes what has been read.
         """
-        found: dict[int, Body] = {}
+        found: dict[int, Body | None] = {}
         kept: set[int] | None = None
-        for attempt in reversed(self._attempts):
+        for attempt in reversed(self._attempts[-1:] if self.anew else self._attempts):
             for call, body in attempt.values.items():
                 if kept is None or call in kept:
                     found.setdefault(call, body)
-            if attempt.kept is not None and over:
-                kept = attempt.kept if kept is None else kept & attempt.kept
+            kept = attempt.kept if kept is None else kept
         return found
+
+    def forget(self, call: int) -> None:
+        """That a call has a value is enough to know, once that was given."""
+        for attempt in self._attempts:
+            if call in attempt.values:
+                attempt.values[call] = None
 
     def may_come(self, calls: int, shard: ShardStatus) -> bool:
         """Whether something of a shard that is through is still to come: a network file system may show it later."""
         if shard.state == "succeeded":
-            patience = _COMES_WITHIN if len(self.values(over=True)) < calls else 0.0
+            patience = _COMES_WITHIN if len(self.values()) < calls else 0.0
         else:
             told = any(attempt.errors or attempt.all is not None for attempt in self._attempts[-1:])
             patience = _TOLD_WITHIN if shard.cause == "failed" and shard.exit_code == 1 and not told else 0.0
@@ -249,7 +259,8 @@ class _Attempt:
 
     def __init__(self, path: str) -> None:
         self._reader = returned.Reader(path)
-        self.values: dict[int, Body] = {}
+        self.values: dict[int, Body | None] = {}
+        """What calls have returned; None where that was given."""
         self.errors: dict[int, bytes] = {}
         self.all: bytes | None = None
         """The error of every call that has none of its own."""
@@ -338,17 +349,17 @@ def _failed(run: Run, call: int, shard: ShardStatus, log: str, before: bytes | N
         earlier = f"; attempt {facts['attempt']} had raised {facts['type']}: {facts['message']}"
     return CallFailed(
         f"call {call} has returned nothing: shard {shard.index} of run {run.id} has ended{on} ({how}){detail}{earlier}"
-        f"{_shown(log, '')}", call=call, shard=shard.index, attempt=max(shard.attempts - 1, 0), cause=shard.cause,
+        f"{_shown(log, '')}", call=call, shard=shard.index, attempt=shard.attempt or 0, cause=shard.cause,
         node=shard.node, log=log,
     )  # fmt: skip
 
 
 def _tail(run: Run, shard: ShardStatus) -> str:
     """The last lines of a shard's log."""
-    if not shard.attempts:
+    if shard.attempt is None:
         return ""
     found = []
-    for path in run.log_paths(shard.index, shard.attempts - 1):
+    for path in run.log_paths(shard.index, shard.attempt):
         try:
             with open(path, "rb") as file:
                 file.seek(max(os.fstat(file.fileno()).st_size - _TAIL_BYTES, 0))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from hpcrun import mapping
 from hpcrun.call import apply
-from hpcrun.calls import Failure, raisable
+from hpcrun.calls import Failure, Results, raisable
 from hpcrun.errors import UsageError
 from hpcrun.payload import Call, named, pickled
 from hpcrun.run import Run
@@ -19,8 +19,9 @@ from hpcrun.submission import submit_calls
 Returned = TypeVar("Returned")
 _QUIET, _LONGEST = 0.05, 0.5
 """Seconds without a new call, and since the first, after which those that have gathered become a run."""
+_PATIENCE = 30
 _MOST = 1000
-"""How many calls a run gets."""
+"""How many errors of a file system in a row are borne, one a second; and how many calls a run gets."""
 
 
 class Executor(concurrent.futures.Executor):
@@ -146,6 +147,7 @@ def _await(run: Run, futures: list[concurrent.futures.Future[Any]]) -> None:
     """Give each future what its call has returned or raised."""
     try:
         results = run.stream()
+        patience = _PATIENCE
         while not results.is_over():
             for number, found in results.taken():
                 if isinstance(found, Failure):
@@ -153,8 +155,20 @@ def _await(run: Run, futures: list[concurrent.futures.Future[Any]]) -> None:
                 else:
                     futures[number].set_result(found)
             if not results.is_over():
-                results.look(every=True)
+                patience = _look(results, patience)
     except BaseException as error:
         for future in futures:
             if not future.done():
                 future.set_exception(error)
+
+
+def _look(results: Results, patience: int) -> int:
+    """Have `results` look again; how many errors of a file system in a row are still borne."""
+    try:
+        results.look(every=True)
+    except OSError:
+        if not patience:
+            raise
+        time.sleep(1.0)
+        return patience - 1
+    return _PATIENCE

@@ -44,21 +44,26 @@ def begin(out: str, which: Which) -> str:
     try:
         os.unlink(part)
     except FileNotFoundError:
-        if _is_of(out, which.run):
+        if which.run and _is_of(out, which.run):
             return part
     merge(out, which)
     return part
 
 
-def finish(out: str, which: Which, exit_code: int) -> int:
+def finish(out: str, which: Which, exit_code: int, tests: int) -> int:
     """Mark the report that the shard has left as its own and merge all there are into `out`; how many these are.
 
-    An `exit_code` that nothing in the report explains is an error in it.
+    An `exit_code` that nothing in the report explains is an error in it, and so is one with fewer cases than the
+    `tests` that the shard had.
     """
     part = os.path.join(f"{out}.shards", f"{which.shard}.xml")
     suites = read(part)
-    if exit_code and not any(_count(suite, kind) for suite in suites for kind in ("failures", "errors")):
+    failed = any(_count(suite, kind) for suite in suites for kind in ("failures", "errors"))
+    ran = sum(_count(suite, "tests") for suite in suites)
+    if not failed and (exit_code or ran < tests):
         title = f"pytest of shard {which.shard} of {which.shards} ended with exit code {exit_code}"
+        if ran < tests:
+            title += f" after {ran} of {tests} tests"
         suites.append(_error(which, title, "No test has failed. The output of the shard says what has happened."))
     for suite in suites:
         _mark(suite, which)

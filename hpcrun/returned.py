@@ -37,6 +37,7 @@ class Writer:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._timer: threading.Timer | None = None
+        self._problem: OSError | None = None
 
     def add(self, kind: int, call: int, body: bytes) -> None:
         """Write one frame. Raises OSError."""
@@ -47,28 +48,44 @@ class Writer:
             rest = memoryview(head + body)[done:]
             while rest:
                 rest = rest[os.write(self._file, rest) :]
-        if self._timer is None or not self._timer.is_alive():
-            self._timer = threading.Timer(_SYNC_AFTER, os.fsync, (self._file,))
+        if self._problem is not None:
+            raise self._problem
+        if self._timer is None:
+            self._timer = threading.Timer(_SYNC_AFTER, self._sync)
             self._timer.daemon = True
             self._timer.start()
 
+    def _sync(self) -> None:
+        self._timer = None  # what comes from now on is another one's
+        try:
+            os.fsync(self._file)
+        except OSError as error:  # which the system tells once
+            self._problem = error
+
     def close(self) -> None:
-        """End the file, all of which is on the disk then."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
-        os.fsync(self._file)
+        """End the file, all of which is on the disk then; nothing where that was done before. Raises OSError."""
+        if self._file < 0:
+            return
+        timer = self._timer
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+        self._sync()
         os.close(self._file)
+        self._file = -1
+        if self._problem is not None:
+            raise self._problem
 
 
 class Body:
     """The pickle of a frame, where it stands."""
 
-    __slots__ = ("_at", "_data", "_length", "_path")
+    __slots__ = ("_at", "_data", "_digest", "_length", "_path")
 
     def __init__(self, path: str, at: int, data: bytes) -> None:
         self._path, self._at, self._length = path, at, len(data)
         self._data = data if len(data) <= _SMALL else None
+        self._digest = b"" if self._data is not None else digest(data)
 
     def bytes(self) -> bytes:
         """Its bytes, which have been checked. Raises RunFolderError where they cannot be read again."""
@@ -77,9 +94,12 @@ class Body:
         try:
             with opened(self._path) as file:
                 file.seek(self._at)
-                return file.read(self._length)
+                data = file.read(self._length)
         except FileNotFoundError as error:
             raise RunFolderError(self._path, "it is gone, and what a call has returned with it") from error
+        if digest(data) != self._digest:
+            raise RunFolderError(self._path, f"{self._length} bytes at {self._at} have changed since they were read")
+        return data
 
 
 class Reader:
@@ -129,7 +149,7 @@ def error_body(error: BaseException, text: str, node: str, attempt: int) -> byte
         try:
             whole = bytes(cloudpickle.dumps(made_of))
             made = exception_of(whole)
-            if made.args == error.args and str(made) == str(error):
+            if type(made) is type(error) and (made_of is not error or _is_alike(made, error)):
                 break
         except Exception:  # an exception's class may do anything
             pass
@@ -139,6 +159,11 @@ def error_body(error: BaseException, text: str, node: str, attempt: int) -> byte
         "message": _message(error),
     }  # fmt: skip
     return pickle.dumps(facts)
+
+
+def _is_alike(made: BaseException, error: BaseException) -> bool:
+    """Whether an exception that was made anew says what the first one says, and of as many arguments."""
+    return len(made.args) == len(error.args) and str(made) == str(error) and repr(made) == repr(error)
 
 
 def exception_of(data: bytes) -> BaseException:

@@ -206,6 +206,8 @@ class ShardStatus:
     ended: float | None = None
     detail: str = ""
     """Why it waits or how it ended, in words: the cluster's own or its supervisor's."""
+    attempt: int | None = None
+    """The number of the attempt that this is about: the one that has succeeded, else the last; None before any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -405,12 +407,16 @@ def fold(plan: Plan, seen: Seen) -> RunStatus:
 
 def _shard(plan: Plan, seen: Seen, batch: Batch, index: int, sent: Sent | None) -> ShardStatus:
     attempts = seen.records.get(index, ())
-    base = ShardStatus(index, "pending", attempts=len(attempts), job=address(plan, batch, index, sent))
+    base = ShardStatus(
+        index, "pending", attempts=len(attempts), job=address(plan, batch, index, sent),
+        attempt=attempts[-1].number if attempts else None,
+    )  # fmt: skip
     over = end_of(attempts, sent)
     if over is not None:
         found = dataclasses.replace(
             base, state=from_cause(over.cause), exit_code=over.exit_code, signal=over.signal, cause=over.cause,
             node=over.node, started=over.started, ended=over.ended, detail=over.detail,
+            attempt=over.number,
         )  # fmt: skip
         nothing_ran = over.exit_code is None and not over.signal
         return _as_stopped(found, seen.stopped) if nothing_ran else found

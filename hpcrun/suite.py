@@ -228,7 +228,7 @@ class Suite(Selection):
             if self.config.option.hpcrun_store_durations and self.seconds:
                 self._store()
             if self.report:
-                whole = junit.finish(self.report, self._which(), int(session.exitstatus))
+                whole = junit.finish(self.report, self._which(), int(session.exitstatus), self.said.get("tests", 0))
                 self.summary.append(f"{self.report} has the results of {whole} of {self.asked.shards} shards")
         except (OSError, HpcrunError) as error:
             self.summary.append(f"error: {error}")

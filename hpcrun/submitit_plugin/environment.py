@@ -70,6 +70,7 @@ class HpcrunJobEnvironment(job_environment.JobEnvironment):
             _write_to(paths.stdout, paths.stderr if _has_own_stderr() else None)
         else:
             _link_logs(paths)
+        _clear(paths)
         super()._handle_signals(paths, submission)
 
     def _requeue(self, countdown: int) -> NoReturn:
@@ -102,6 +103,15 @@ def _logs() -> dict[str, str]:
 
 def _has_own_stderr() -> bool:
     return "err" in _logs()
+
+
+def _clear(paths: JobPaths) -> None:
+    """Take away what an earlier attempt has left that is no success: submitit would not write beside it."""
+    if not int(os.environ.get("HPCRUN_ATTEMPT") or 0):
+        return
+    half = paths.result_pickle.with_name(f"{paths.result_pickle.name}.save_tmp")
+    for path in (half, paths.result_pickle):
+        path.unlink(missing_ok=True)
 
 
 def _link_logs(paths: JobPaths) -> None:

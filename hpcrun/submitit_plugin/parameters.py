@@ -7,6 +7,7 @@ is refused by name. docs/submitit.md has the table.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -42,6 +43,7 @@ OWN = frozenset(_OWN)
 _DECIDED = dict.fromkeys(("command", "args", "script", "codespec", "job", "worker"), "the functions it submits")
 _DECIDED |= dict.fromkeys(("shards", "parallelism", "completions", "totalshards"), "how many jobs it submits")
 _DECIDED |= dict.fromkeys(("timeout", "timeoutseconds"), "its timeout_min, which its checkpoints go by")
+_DECIDED |= dict.fromkeys(("tasks", "ntasks", "nodes"), "its tasks_per_node and nodes")
 """Fields of a spec, in lower case, that say what submitit has other words for, and which."""
 _NOT_FORCED = {"gpus": "gpus_per_node", "ntasks": "nodes and ntasks_per_node", "array": "map_array"}
 
@@ -155,7 +157,7 @@ def spec(
         "stderr": "merged" if found.get("stderr_to_stdout") else "separate",
         "retries": {"preempted": _MOST_RETRIES, "timed_out": _timeouts(timeouts)},
         "sbatch": dict(found["sbatch"]),
-        "prologue": "\n".join(found.get("setup") or ()),
+        "prologue": "\n".join(_lines(found, "setup")),
         "command": _command(found, python, list(program)),
     }
     if jobs > 1:
@@ -199,7 +201,7 @@ def _signal(found: Mapping[str, Any], timeout: float, name: str) -> str | None:
 
 
 def _command(found: Mapping[str, Any], python: str | None, program: list[str]) -> list[str]:
-    teardown = list(found.get("teardown") or ())
+    teardown = _lines(found, "teardown")
     if python is None and not teardown:
         return program
     words = shlex.join(program) if python is None else f"{python} {shlex.join(program[1:])}"
@@ -209,6 +211,13 @@ def _command(found: Mapping[str, Any], python: str | None, program: list[str]) -
         raise UsageError("found teardown for several tasks, each of which would carry it out; wanted one task")
     # A shell that a signal ends would not come to it.
     return ["bash", "-c", "\n".join(["trap : TERM INT", words, "_code=$?", *teardown, "exit $_code"])]
+
+
+def _lines(found: Mapping[str, Any], name: str) -> list[str]:
+    lines = found.get(name) or ()
+    if isinstance(lines, str):
+        raise UsageError(f"{name}: found the text {lines!r}, wanted a list of lines of shell code")
+    return list(lines)
 
 
 def _here(found: Mapping[str, Any], amounts: Mapping[str, Any], count: int) -> dict[str, Any]:
@@ -244,7 +253,7 @@ def _gpus(found: Mapping[str, Any]) -> str:
         raise UsageError(f"found {' beside '.join(said)}, wanted one of them")
     text = str(found[said[0]])
     if said[0] == "gres":
-        if not text.startswith("gpu") or "," in text:
+        if not re.match(r"gpu(:|$)", text) or "," in text:
             raise UsageError(
                 f"gres: found {text!r}, wanted gpu:[TYPE:]NUMBER; `spec={{'sbatch': {{'gres': …}}}}` takes others"
             )

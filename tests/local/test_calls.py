@@ -394,6 +394,32 @@ print(json.dumps([type(one).__name__ for one in found] + [str(found[0]), found[1
     assert said(machine, script) == ["Worded", "Frozen", "5: boom", 1, True]
 
 
+def test_exceptions_that_hold_others(machine: Machine) -> None:
+    """As those of urllib do, whose arguments equal nothing but themselves."""
+    script = """
+import urllib.error
+def work(item):
+    raise [urllib.error.URLError(ConnectionRefusedError(111, "no")), RuntimeError("x", ValueError("y"))][item]
+found = list(hpcrun.map(work, [0, 1], chunksize=2, return_exceptions=True))
+print(json.dumps([repr(one) for one in found] + [type(found[0].reason).__name__]))
+"""
+    assert said(machine, script) == [
+        "URLError(ConnectionRefusedError(111, 'no'))", "RuntimeError('x', ValueError('y'))", "ConnectionRefusedError",
+    ]  # fmt: skip
+
+
+def test_a_call_that_ends_its_process(machine: Machine) -> None:
+    """Its code is the shard's, and the log says once what it was."""
+    script = """
+run = hpcrun.submit(lambda: sys.exit(3))
+run.wait()
+print(json.dumps([run.shards()[0].exit_code, run.logs()]))
+"""
+    code, log = said(machine, script)
+    assert code == 3
+    assert log.count("Traceback") == 1
+
+
 def test_classes_of_the_script_stay_what_they_are(machine: Machine) -> None:
     """A shard works with copies of them; what comes back is of the class that is here, which has not changed."""
     script = """

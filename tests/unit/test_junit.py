@@ -32,10 +32,19 @@ def report(*outcomes: str) -> str:
     )
 
 
-def leave(out: Path, which: Which, text: str, code: int = 0) -> int:
+def leave(out: Path, which: Which, text: str, code: int = 0, tests: int = 0) -> int:
     """A shard begins, writes its report and ends; how many reports there are then."""
     Path(junit.begin(str(out), which)).write_text(text)
-    return junit.finish(str(out), which, code)
+    return junit.finish(str(out), which, code, tests)
+
+
+def test_tests_that_did_not_run(tmp_path: Path) -> None:
+    """Of a shard that stops early, with whatever code, the report is not green."""
+    out = tmp_path / "report.xml"
+    leave(out, Which("r1", 0, 1), GREEN, code=0, tests=2)
+    text = out.read_text()
+    assert 'errors="1"' in text
+    assert "ended with exit code 0 after 1 of 2 tests" in text
 
 
 def counts(out: Path) -> dict[str, str]:
