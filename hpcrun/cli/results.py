@@ -42,7 +42,9 @@ def command(run_id: str, chosen: str | None, as_json: bool) -> None:
     if missing:
         click.echo(f"hpcrun: run {run.id} ({run.plan.name!r}) has no results yet of {fold_indexes(missing)}", err=True)
     elif not run.plan.committed and not os.listdir(run.dir.results):
-        click.echo(f"hpcrun: run {run.id} ({run.plan.name!r}) has left nothing there so far", err=True)
+        returned = os.path.exists(run.dir.payload)
+        more = f"; what it returns is read by hpcrun.Run.open({run.id!r}).results()" if returned else ""
+        click.echo(f"hpcrun: run {run.id} ({run.plan.name!r}) has left nothing there so far{more}", err=True)
     if missing and chosen is not None:
         sys.exit(1)
 

@@ -69,6 +69,7 @@ def test_another_process_reads_the_results(machine: Machine) -> None:
     assert (found[0], found[2]) == (4, 16)
     assert str(found[1]) == "3: no such thing"
     assert machine.open(run_id).status().state == "partial"
+    assert f"is read by hpcrun.Run.open({run_id!r}).results()" in machine.hpcrun("results").stderr.decode()
 
 
 def test_only_what_has_not_returned_is_tried_again(machine: Machine) -> None:
