@@ -64,7 +64,7 @@ class _Calls:
 
     def close(self) -> None:
         """Have all of it on the disk, as far as it is this process's own."""
-        _flush()
+        checkpoints.flush()
         if os.getpid() == self._process:
             self._out.close()
 
@@ -111,12 +111,10 @@ class _Calls:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            leaves = isinstance(error, SystemExit)
             code = _exit_code(error)
             self._leave_if_forked(code)
             self._failed(returned.ERROR, number, error)
-            if leaves:  # by a wish of the function, or of one of its hooks
-                self.close()
+            if isinstance(error, SystemExit):  # by a wish of the function, or of one of its hooks
                 sys.exit(code or 1)  # it has not returned
             return 1
         finally:
@@ -127,7 +125,7 @@ class _Calls:
     def _leave_if_forked(self, code: int) -> None:
         """End a process that the function has forked, and that has come back here: it is not the one that was asked."""
         if os.getpid() != self._process:
-            _flush()
+            checkpoints.flush()
             os._exit(code)
 
     def _failed(self, kind: int, number: int, error: BaseException) -> None:
@@ -138,7 +136,7 @@ class _Calls:
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next
         text = "".join(traceback.format_exception(type(error), error, trace))
-        _flush()
+        checkpoints.flush()
         os.write(2, text.encode("utf-8", "replace"))
         self._out.add(kind, number, returned.error_body(error, text, os.uname().nodename, self._attempt))
 
@@ -160,11 +158,3 @@ def _values(run: RunDir, shard: int, attempt: int) -> list[int]:
     except HpcrunError:  # damaged: what is behind is made again
         pass
     return found
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # a function may close it, or put something else there
-            pass

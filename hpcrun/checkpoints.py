@@ -137,7 +137,7 @@ class _Hooks:
         if callable(before):
             before(number, frame)
         elif before == signal.SIG_DFL and number == signal.SIGTERM:
-            _flush()
+            flush()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -152,12 +152,12 @@ def _tell() -> None:
         pass
 
 
-def _flush() -> None:
-    """Write out what hooks have printed: an end by a signal does not."""
+def flush() -> None:
+    """Write out what was printed, as far as that can be done: an end by a signal, or by os._exit, does not."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:  # closed, or the signal came in the middle of a write to it
+        except Exception:  # closed, replaced, or a signal came in the middle of a write to it
             pass
 
 

@@ -11,9 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcrun import after, call, events, payload, registry, runtime, script, spec, specfile
+from hpcrun import after, events, registry, runtime, script, spec, specfile
 from hpcrun import config as settings
 from hpcrun.cluster import Cluster
 from hpcrun.compile import Submission, bare_mounts, compile_plan, wheres
@@ -24,6 +24,9 @@ from hpcrun.run import Run, connect, runs_folder
 from hpcrun.rundir import RunDir
 from hpcrun.sending import announce, send, write_whole
 from hpcrun.status import submitted
+
+if TYPE_CHECKING:
+    from hpcrun.payload import Call
 
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing that looks like something else
 _ID_LENGTH = 8
@@ -70,7 +73,7 @@ def submit(
 
 def submit_calls(
     function: Callable[..., Any],
-    chunks: Iterable[list[payload.Call]],
+    chunks: Iterable[list[Call]],
     *,
     cluster: str | None,
     python: str | None,
@@ -81,28 +84,27 @@ def submit_calls(
 
     Raises what `submit` does.
     """
+    from hpcrun import call, payload  # 10 ms, and of no use to commands
+
     config = settings.load(os.environ, os.getcwd())
     source = _laid_over(spec.raw({"name": payload.named(function)}), fields)
     asked = spec.spelled(config.default_fields()).under(source)
     for field in ("command", "script", "args", "codespec", "tasks", "nodes", "mpi"):
         if field in asked.values:
             raise asked.error((field,), f"found it beside a function, wanted {_INSTEAD.get(field, 'one of them')}")
+    # Shards of a gang await each other, and of what an attempt commits all or nothing counts.
+    anew = bool(asked.values.get("gang")) or asked.values.get("results") == "committed"
     runs = runs_folder(config.home)
     os.makedirs(runs, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".payload-", dir=runs) as folder:
         path = os.path.join(folder, "payload")
         count, _ = payload.write(path, function, chunks)
-        program: dict[str, Any] = {"command": [python or sys.executable, "-u", "-c", call.COMMAND.format(False)]}
+        program: dict[str, Any] = {"command": [python or sys.executable, "-u", "-c", call.COMMAND.format(anew)]}
         if "timeout" not in asked.values and "signal" not in asked.values:
             program["signal"] = "USR2@60"  # for hooks of hpcrun.checkpoint
         decided = spec.raw({**program, **({"shards": count} if mapped else {})})
         prepared = prepare(source.under(spec.spelled(decided)), config, cluster or config.cluster, typed=True)
         prepared.payload = path
-        if prepared.plan.gang or prepared.plan.committed:
-            # Shards of a gang await each other, and of what an attempt leaves all or nothing counts.
-            job = prepared.plan.job
-            whole = dataclasses.replace(job, command=(*job.command[:-1], call.COMMAND.format(True)))
-            prepared.plan = dataclasses.replace(prepared.plan, job=whole)
         return carry_out(prepared)
 
 

@@ -27,6 +27,14 @@ def said(machine: Machine, script: str, *args: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def main_in_lab(machine: Machine, script: str) -> str:
+    """What a script in the folder lab prints, called from the folder around it."""
+    machine.write("lab/main.py", script)
+    done = machine.command(sys.executable, "lab/main.py")
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
 THREE_FAIL = """
 class Odd(Exception):
     def __init__(self, item, why):
@@ -165,12 +173,11 @@ def test_modules_beside_the_script(machine: Machine) -> None:
     """What a script imports from its own folder is found on the node, wherever the script was called from."""
     (machine.cwd / "lab").mkdir()
     machine.write("lab/tools.py", "class Finding:\n    def __init__(self, x):\n        self.x = x\n")
-    machine.write(
-        "lab/main.py", "import hpcrun, tools\ndef work(x): return tools.Finding(x)\n"
+    said_by_main = main_in_lab(
+        machine, "import hpcrun, tools\ndef work(x): return tools.Finding(x)\n"
         "found = list(hpcrun.map(work, [1, 2]))\nprint([one.x for one in found], type(found[0]) is tools.Finding)",
     )  # fmt: skip
-    done = machine.command(sys.executable, "lab/main.py")
-    assert done.stdout == b"[1, 2] True\n", done.stderr.decode()
+    assert said_by_main == "[1, 2] True\n"
 
 
 def test_an_executor(machine: Machine) -> None:
@@ -463,12 +470,11 @@ def test_modules_are_those_of_the_script(machine: Machine) -> None:
     machine.write("lab/iniconfig.py", "where = 'beside the script, not the installed one'\n")
     machine.write("helper.py", "where = 'in the current folder'\n")
     machine.write("_blake2.py", "raise SystemExit('somebody else is at work here')\n")
-    machine.write(
-        "lab/main.py", "import hpcrun\ndef work(name): return __import__(name).where\n"
+    said_by_main = main_in_lab(
+        machine, "import hpcrun\ndef work(name): return __import__(name).where\n"
         "print(*hpcrun.map(work, ['helper', 'iniconfig'], chunksize=2), sep='; ')",
     )  # fmt: skip
-    done = machine.command(sys.executable, "lab/main.py")
-    assert done.stdout == b"beside the script; beside the script, not the installed one\n", done.stderr.decode()
+    assert said_by_main == "beside the script; beside the script, not the installed one\n"
 
 
 def test_hooks_of_one_call_are_not_those_of_the_next(machine: Machine) -> None:
