@@ -40,7 +40,12 @@ def test_scancel_of_programs_that_exit_with_143(user: User, in_queue: Callable[[
 def test_scancel_of_one_that_waits_to_be_tried_again(user: User, in_queue: Callable[[], str]) -> None:
     """It is cancelled, and the other one is tried again."""
     run_id = user.submit("-N", "2", "--retries", "3", "--", "bash", "-c", "exit $((HPCRUN_ATTEMPT == 0))")
-    until(lambda: user.status(run_id)["counts"] == {"pending": 2}, what="two that wait again")
+
+    def waiting() -> bool:
+        shards = user.status(run_id)["shards"]
+        return [(one["state"], one["attempts"]) for one in shards] == [("pending", 1)] * 2
+
+    until(waiting, what="two that wait again")
     job = user.status(run_id)["jobs"][0]
     until(lambda: user.ok("squeue", "-h", "-r", "-t", "PD", "-j", job, "-o", "%i").split() != [], what="the queue")
     user.ok("scancel", f"{job}_1")
