@@ -10,9 +10,10 @@ import dataclasses
 import json
 from typing import Any
 
+from hpcrun import sweep
 from hpcrun.errors import RunFolderError
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Probe:
     """A check that passes once a process is ready, and how often it is made. Times are seconds."""
 
     kind: str
-    """``tcp_port``, ``http_get``, ``log_watch`` or ``exec``; the fields below of other kinds are empty."""
+    """``tcp_port``, ``http_get``, ``http_post``, ``log_watch`` or ``exec``; fields of other kinds are empty."""
     port: str
     host: str
     url: str
@@ -35,6 +36,13 @@ class Probe:
     each_check_timeout: float
     timeout: float | None
     success_threshold: int
+    """How many checks in a row must pass; of a probe for failure, how many must hit."""
+    body: str = ""
+    """What ``http_post`` sends."""
+    watched: str = ""
+    """The task of the workflow whose log is read, where it is not the probe's own."""
+    each: bool = False
+    """Whether the check is made on each node of its task, not only on the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +84,66 @@ class Role:
     """``never`` or ``always``."""
     units: float
     """Machine units of one process, which compute-seconds are counted in."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task of a workflow, or one replica of it: what it executes, where, after what, and when it is ready."""
+
+    name: str
+    """Its own: ``train_16`` is a replica of ``train``. Letters, digits, ``_``, ``-`` and ``.`` only."""
+    of: str
+    """The task as the spec calls it."""
+    replica: int
+    replicas: int
+    variables: dict[str, str]
+    """What this replica has of the variables that are swept over."""
+    role: Role
+    """What it executes, with all variables of the workflow in its env; `Role.tasks` is one process a node."""
+    needs: tuple[str, ...]
+    """The names of those that must have succeeded, or be ready, before this one starts."""
+    nodes: tuple[int, ...]
+    """Its nodes, as places in the allocation's list of them."""
+    devices: tuple[int, ...]
+    """Its GPUs on each of these nodes, as the planner counts them, from 0 on."""
+    overlaps: bool
+    """Whether it shares the CPUs of its nodes with everybody else there, because it asked for none."""
+    readiness: tuple[Probe, ...]
+    """All of them must pass; with none it is never ready, only at its end. One with probes is a service, which lives
+    until the workflow ends."""
+    failure: tuple[Probe, ...]
+    """With the first that hits it has failed."""
+    retries: int
+    interval: float
+    """Seconds between a failure and the next try."""
+    backoff: float
+    """What that is multiplied with after each further failure."""
+    timeout: float | None
+    """Seconds that one try may take."""
+    fail_fast: bool
+    """Whether its failure ends the rest of the workflow, and not only what needs it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What tells the shards of an array apart that are the replicas of one task.
+
+    Shard i is the i-th of the Cartesian product of the domains, the last variable fastest.
+    """
+
+    task: str
+    variables: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each variable that is swept over, and its domain."""
+    commands: tuple[tuple[str, ...], ...]
+    """The command of each shard, where they differ; else empty, and the job's own holds for all."""
+
+    def values(self, shard: int) -> dict[str, str]:
+        """The value of each variable in a shard."""
+        return sweep.values_at(self.variables, shard)
+
+    def name(self, shard: int) -> str:
+        """The name of a shard, as a task of a workflow has it: ``train_0_001_32``."""
+        return sweep.replica_name(self.task, self.values(shard).values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +204,8 @@ class Plan:
     """``slurm`` or ``local``."""
     shape: str
     """``job`` (one batch job), ``array``, ``gang`` (all shards in one allocation), ``het`` (a heterogeneous job with
-    the job as component 0 and the workers as component 1, one for each batch), or ``flat`` (job and workers packed into
-    one allocation, or into each array element)."""
+    the job as component 0 and the workers as component 1, one for each batch), ``flat`` (job and workers packed into
+    one allocation, or into each array element), or ``workflow`` (the tasks of a graph, as steps of one allocation)."""
     reason: str
     """Why this shape, for ``hpcrun compile``."""
     shards: int
@@ -191,6 +259,10 @@ class Plan:
     upstream: tuple[Upstream, ...]
     """The runs whose ends this one waits for; those that had ended as wanted when it was submitted are left out."""
     batches: tuple[Batch, ...]
+    tasks: tuple[Task, ...] = ()
+    """The tasks of a workflow, each after all that it needs; then `job` stands for the whole and starts nothing."""
+    sweep: Sweep | None = None
+    """What the shards are, where they are the replicas of a single task."""
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -217,13 +289,29 @@ def from_json(value: dict[str, Any]) -> Plan:
             "devices": tuple(value["devices"]),
             "export": None if export is None else tuple(export),
             "warning": None if warning is None else tuple(warning),
+            "tasks": tuple(_task(task) for task in value["tasks"]),
+            "sweep": _sweep(value["sweep"]) if value["sweep"] else None,
         }
     )
 
 
+def _task(value: dict[str, Any]) -> Task:
+    listed = {name: tuple(value[name]) for name in ("needs", "nodes", "devices")}
+    probes = {name: tuple(map(_probe, value[name])) for name in ("readiness", "failure")}
+    return Task(**{**value, **listed, **probes, "role": _role(value["role"])})
+
+
+def _sweep(value: dict[str, Any]) -> Sweep:
+    variables = tuple((name, tuple(domain)) for name, domain in value["variables"])
+    return Sweep(value["task"], variables, tuple(map(tuple, value["commands"])))
+
+
+def _probe(value: dict[str, Any]) -> Probe:
+    return Probe(**{**value, "command": tuple(value["command"])})
+
+
 def _role(value: dict[str, Any]) -> Role:
-    probe = value["readiness"]
-    readiness = Probe(**{**probe, "command": tuple(probe["command"])}) if probe else None
+    readiness = _probe(value["readiness"]) if value["readiness"] else None
     return Role(**{**value, "command": tuple(value["command"]), "readiness": readiness})
 
 
