@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hpcrun.sharding import shard
     from hpcrun.status import RunStatus, ShardStatus
     from hpcrun.submission import submit
+    from hpcrun.tasks import TaskStatus
 
 __version__ = "0.1.0"
 
@@ -56,14 +57,15 @@ _HOMES = {
     "hpcrun.sharding": ("shard",),
     "hpcrun.status": ("RunStatus", "ShardStatus"),
     "hpcrun.submission": ("submit",),
+    "hpcrun.tasks": ("TaskStatus",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AccountingDisabled", "CallFailed", "ClusterError", "ClusterUnavailable", "ConfigError", "Current", "Executor",
     "HostlistError", "HpcrunError", "IndexSetError", "RemoteTraceback", "Results", "Run", "RunFolderError",
-    "RunNotFound", "RunStatus", "ShardStatus", "SpecError", "SubmissionRefused", "TemplateError", "UsageError",
-    "__version__", "checkpoint", "current", "map", "shard", "stderr", "stdout", "submit",
+    "RunNotFound", "RunStatus", "ShardStatus", "SpecError", "SubmissionRefused", "TaskStatus", "TemplateError",
+    "UsageError", "__version__", "checkpoint", "current", "map", "shard", "stderr", "stdout", "submit",
 ]  # fmt: skip
 
 

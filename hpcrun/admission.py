@@ -105,16 +105,18 @@ class _Refusal:
 
     def _field(self) -> str:
         """What of the spec the problem is with."""
-        spec, what = self.run.spec, self.problem.what
+        spec, what, shape = self.run.spec, self.problem.what, self.run.asked.shape.name
         if what in _WHERE:
             return self._field_of_place(_WHERE[what])
         if what == TIME or what.endswith(MINUTES):
             return "shards" if self._packed_for() else "sbatch.time" if "time" in spec.sbatch else "timeout"
         if what == JOBS:
             return "shards_per_element" if spec.shards_per_element is not None else "shards" if spec.shards else ""
-        if self.component == 1 or self.run.asked.shape.name == "flat":
+        if self.component == 1 or shape == "flat":
             return "worker"
-        return "shards" if self.run.asked.shape.name == "gang" else _FIELDS.get(what, "gpus")
+        if shape == "workflow":
+            return "nodes" if what == "node" and spec.nodes else "workflow"
+        return "shards" if shape == "gang" else _FIELDS.get(what, "gpus")
 
     def _field_of_place(self, option: str) -> str:
         spec = self.run.spec

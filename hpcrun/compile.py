@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Mapping
 
-from hpcrun import admission, topology
+from hpcrun import admission, topology, workflows
 from hpcrun.cluster import Limits
 from hpcrun.codespec import Codespec
-from hpcrun.config import Config, Machine, NodePool
-from hpcrun.containers import check_bare, wrapped
+from hpcrun.config import Config, NodePool
 from hpcrun.directives import Asked, components, placed
-from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.errors import SpecError
-from hpcrun.fields import suggestion
-from hpcrun.plan import Plan, Probe, Role, Upstream
-from hpcrun.probes import Probe as AskedProbe
+from hpcrun.plan import Batch, Plan, Role, Sweep, Task
 from hpcrun.quotas import Where
 from hpcrun.retry import BUDGETS
+from hpcrun.roles import Setting, Submission, exported, node_pool, reference, role_of
 from hpcrun.spec import RunSpec
 
 START_TIMEOUT = 600.0
@@ -31,24 +27,6 @@ MOST_WORKERS = (131072 - 512) // len('"' + 64 * "h" + ':65535",')
 _SHELLS = ("bash", "sh", "zsh", "python", "python3", "perl", "Rscript", "julia", "node")
 
 
-@dataclasses.dataclass(frozen=True)
-class Submission:
-    """Who asks, when, from where."""
-
-    run_id: str
-    created: float
-    """Seconds since the epoch."""
-    cwd: str
-    cluster: str
-    """``slurm`` or ``local``."""
-    typed: bool
-    """Whether the command came from a command line, where the shell has expanded what was to be expanded."""
-    run_dir: str = ""
-    """Where the run's folder will be; containers mount it."""
-    upstream: tuple[Upstream, ...] = ()
-    """The runs to wait for."""
-
-
 def compile_plan(
     spec: RunSpec, config: Config, limits: Limits, asked: Submission, named: Mapping[str, Codespec] | None = None
 ) -> Plan:
@@ -56,41 +34,46 @@ def compile_plan(
 
     `named` has the codespecs that the spec refers to, by reference. Raises SpecError for a demand that cannot be met.
     """
-    pool = _pool(spec.node_pool, config, "node_pool")
-    program = _job_program(spec, named or {})
-    name = spec.name or _default_name(program)
-    names, settings = _export(spec.export)
+    named = named or {}
+    names, settings = exported(spec.export)
     prologue = "\n".join(part for part in (config.prologue, spec.prologue or "") if part)
-    setting = _Setting(config, asked, name, settings, prologue)
-    job = _role(setting, program, "job", spec.machine, 1, _reference(spec.codespec))
-    worker, worker_pool = _worker(setting, spec, named or {}, pool)
-    demanded = topology.Demands(job, worker, _explicit(program, spec, named or {}))
-    shape = topology.decide(spec, demanded, limits, asked.cluster, same_pool=pool == worker_pool)
-    batches = topology.batches(spec, shape, limits, demanded, asked.cluster)
-    _check_dependency(spec, chained=any(batch.after is not None for batch in batches), upstream=bool(asked.upstream))
-    start_timeout = spec.start_timeout or START_TIMEOUT
-    wanted = Asked(
-        shape, job, worker, pool, worker_pool, demanded.explicit[0], start_timeout, batches[0].pack,
-        next((place.default_time for places in limits.places for place in places), None),
-    )  # fmt: skip
-    options = components(spec, config, wanted, name, asked.run_id)
+    setting = Setting(config, asked, "", settings, prologue)
+    workflow = None if spec.workflow is None else workflows.of_spec(setting, spec, limits, named)
+    if isinstance(workflow, workflows.Whole):
+        return _plan(setting, spec, limits, names, _workflow(setting, spec, limits, workflow))
+    if workflow is None:
+        return _plan(setting, spec, limits, names, _program(setting, spec, limits, named, None))
+    try:
+        decided = _program(setting, workflow.spec, limits, named, workflow)
+        return _plan(setting, workflow.spec, limits, names, decided)
+    except SpecError as error:
+        raise SpecError(error.problem, field=workflow.named(error.field)) from error
+
+
+def _plan(setting: Setting, spec: RunSpec, limits: Limits, names: tuple[str, ...] | None, decided: _Decided) -> Plan:
+    """The plan, when all is decided in which runs differ; `names` are those of the variables that programs see."""
+    config, asked = setting.config, setting.asked
+    wanted, batches = decided.wanted, decided.batches
+    chained = any(batch.after is not None for batch in batches)
+    _check_dependency(spec, chained=chained, upstream=bool(asked.upstream))
+    options = components(spec, config, wanted, decided.name, asked.run_id)
     slowed = admission.admitted(admission.Run(spec, wanted, config.grace, limits.places), options, batches)
     return Plan(
         run_id=asked.run_id,
-        name=name,
+        name=decided.name,
         created=asked.created,
         cluster=asked.cluster,
-        shape=shape.name,
-        reason="; ".join((topology.reason(spec, shape, limits, batches, asked.cluster), *slowed)),
+        shape=wanted.shape.name,
+        reason="; ".join((decided.reason, *slowed)),
         shards=spec.shards or 1,
         sharded=spec.shards is not None,
         indexed=spec.completion_mode == "Indexed",
         max_parallel=spec.max_parallel,
         gang=spec.gang,
         fail_fast=spec.fail_fast,
-        job=job,
-        worker=worker,
-        start_timeout=start_timeout,
+        job=wanted.job,
+        worker=wanted.worker,
+        start_timeout=wanted.start_timeout,
         lost_after=config.lost_after,
         timeout=spec.timeout,
         warning=None if spec.signal is None else (spec.signal.number, spec.signal.seconds),
@@ -104,14 +87,70 @@ def compile_plan(
         separate_stderr=spec.stderr == "separate",
         committed=spec.results == "committed",
         accounting=limits.accounting,
-        prologue=prologue,
+        prologue=setting.prologue,
         node_python=config.node_python,
-        devices=limits.devices if demanded.gpus else (),
+        devices=limits.devices if decided.gpus else (),
         components=options,
         dependency=spec.sbatch.get("dependency"),
         upstream=asked.upstream,
         batches=batches,
+        tasks=decided.tasks,
+        sweep=decided.sweep,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decided:
+    """What differs from one kind of run to the other."""
+
+    name: str
+    wanted: Asked
+    batches: tuple[Batch, ...]
+    gpus: int
+    """Whether it takes GPUs, and how many at a time."""
+    reason: str
+    tasks: tuple[Task, ...] = ()
+    sweep: Sweep | None = None
+
+
+def _program(
+    setting: Setting, spec: RunSpec, limits: Limits, named: Mapping[str, Codespec], swept: workflows.Swept | None
+) -> _Decided:
+    """A run of one program: with shards, which may be those of a sweep, with workers."""
+    cluster = setting.asked.cluster
+    pool = node_pool(spec.node_pool, setting.config, "node_pool")
+    program = _job_program(spec, named)
+    name = spec.name or _default_name(program)
+    setting = dataclasses.replace(setting, name=name)
+    known_as = swept.codespec if swept else reference(spec.codespec)
+    job = role_of(setting, program, "job", spec.machine, 1, known_as)
+    worker, worker_pool = _worker(setting, spec, named, pool)
+    demanded = topology.Demands(job, worker, _explicit(program, spec, named))
+    shape = topology.decide(spec, demanded, limits, cluster, same_pool=pool == worker_pool)
+    batches = topology.batches(spec, shape, limits, demanded, cluster)
+    wanted = Asked(
+        shape, job, worker, pool, worker_pool, demanded.explicit[0], spec.start_timeout or START_TIMEOUT,
+        batches[0].pack, _default_time(limits),
     )  # fmt: skip
+    reason = topology.reason(spec, shape, limits, batches, cluster)
+    if swept is None:
+        return _Decided(name, wanted, batches, demanded.gpus, reason)
+    return _Decided(name, wanted, batches, demanded.gpus, swept.reason + reason, (), swept.sweep(setting, job))
+
+
+def _workflow(setting: Setting, spec: RunSpec, limits: Limits, whole: workflows.Whole) -> _Decided:
+    """A run of many programs in one allocation."""
+    pool = node_pool(spec.node_pool, setting.config, "node_pool")
+    wanted = Asked(
+        topology.Shape("workflow", whole.why), whole.job, None, pool, pool, True, spec.start_timeout or START_TIMEOUT,
+        1, _default_time(limits), whole.placement,
+    )  # fmt: skip
+    batch = Batch(index=0, first=0, count=1, array=False, throttle=None, pack=1, after=None)
+    return _Decided(workflows.name_of(spec), wanted, (batch,), whole.placement.gpus, whole.reason, whole.tasks)
+
+
+def _default_time(limits: Limits) -> float | None:
+    return next((place.default_time for places in limits.places for place in places), None)
 
 
 def wheres(spec: RunSpec, config: Config) -> tuple[Where, ...]:
@@ -119,17 +158,20 @@ def wheres(spec: RunSpec, config: Config) -> tuple[Where, ...]:
 
     Raises SpecError for a node pool that there is not.
     """
-    pool = _pool(spec.node_pool, config, "node_pool")
+    pool = node_pool(spec.node_pool, config, "node_pool")
     found = [placed(spec, pool, own=False)]
     if spec.worker is not None:
         own = spec.worker.node_pool
-        found.append(placed(spec, _pool(own, config, "worker.node_pool") if own else pool, own=own is not None))
+        found.append(placed(spec, node_pool(own, config, "worker.node_pool") if own else pool, own=own is not None))
     return tuple(Where(one.get("partition") or "", one.get("account") or "", one.get("qos") or "") for one in found)
 
 
 def bare_mounts(spec: RunSpec, named: Mapping[str, Codespec]) -> tuple[str, ...]:
     """The folders that programs without an image want to find where they are."""
-    programs = [_job_program(spec, named), *([_worker_program(spec, named)] if spec.worker else [])]
+    if spec.workflow is not None:
+        programs = workflows.programs(spec, named)
+    else:
+        programs = [_job_program(spec, named), *([_worker_program(spec, named)] if spec.worker else [])]
     return tuple(source for program in programs if not program.image for source, _, _ in program.mounts)
 
 
@@ -143,28 +185,6 @@ def _check_dependency(spec: RunSpec, *, chained: bool, upstream: bool) -> None:
             f"found alternatives (?) beside {other}; wanted dependencies that all must hold (,)",
             field="sbatch.dependency",
         )
-
-
-def _machine(name: str | None, config: Config, field: str) -> Machine:
-    if name is None:
-        return Machine()
-    if name not in config.machines:
-        raise _unknown(field, name, sorted(config.machines))
-    return config.machines[name]
-
-
-def _pool(name: str | None, config: Config, field: str) -> NodePool:
-    if name is None:
-        return NodePool()
-    if name not in config.node_pools:
-        raise _unknown(field, name, sorted(config.node_pools))
-    return config.node_pools[name]
-
-
-def _unknown(field: str, found: str, known: list[str]) -> SpecError:
-    table = f"[{field.rpartition('.')[2]}s.{found}]"
-    wanted = f"one of: {', '.join(known)}" if known else f"a {table} in hpcrun.toml; there is none yet"
-    return SpecError(f"found {found!r}, wanted {wanted}.{suggestion(found, known)}", field=field)
 
 
 def _job_program(spec: RunSpec, named: Mapping[str, Codespec]) -> Codespec:
@@ -190,7 +210,7 @@ def _worker_program(spec: RunSpec, named: Mapping[str, Codespec]) -> Codespec:
 
 
 def _worker(
-    setting: _Setting, spec: RunSpec, named: Mapping[str, Codespec], job_pool: NodePool
+    setting: Setting, spec: RunSpec, named: Mapping[str, Codespec], job_pool: NodePool
 ) -> tuple[Role | None, NodePool]:
     """The workers' role and where it runs: in the job's pool where it names none."""
     asked = spec.worker
@@ -207,7 +227,7 @@ def _worker(
             f"found {asked.replicas}, wanted {MOST_WORKERS} at most: the addresses of all workers of a shard go into "
             "one variable, which holds 128 KiB; use more shards", field="worker.replicas",
         )  # fmt: skip
-    pool = _pool(asked.node_pool, setting.config, "worker.node_pool") if asked.node_pool else job_pool
+    pool = node_pool(asked.node_pool, setting.config, "worker.node_pool") if asked.node_pool else job_pool
     if program.image and setting.config.containers.runtime == "pyxis":
         raise SpecError(
             "found an image for workers and the runtime pyxis, which cannot start it inside the workers' own step; "
@@ -215,11 +235,7 @@ def _worker(
         )  # fmt: skip
     if program.working_dir is None:
         program = program.model_copy(update={"working_dir": spec.working_dir})
-    return _role(setting, program, "worker", asked.machine, asked.replicas, _reference(asked.codespec)), pool
-
-
-def _reference(given: str | Codespec | None) -> str:
-    return given if isinstance(given, str) else ""
+    return role_of(setting, program, "worker", asked.machine, asked.replicas, reference(asked.codespec)), pool
 
 
 def _explicit(job: Codespec, spec: RunSpec, named: Mapping[str, Codespec]) -> tuple[bool, bool]:
@@ -238,101 +254,3 @@ def _default_name(program: Codespec) -> str:
     if first in _SHELLS and len(words) > 1 and not words[1].startswith("-"):
         return os.path.splitext(os.path.basename(words[1]))[0] or first
     return first
-
-
-def _export(text: str | None) -> tuple[tuple[str, ...] | None, dict[str, str]]:
-    """sbatch's ``--export`` as the names a program is to see (None for all) and the variables it sets."""
-    if text is None:
-        return None, {}
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
-    lexer.whitespace, lexer.whitespace_split, lexer.commenters = ",", True, ""
-    try:
-        words = list(lexer)
-    except ValueError as error:
-        raise SpecError(
-            f"found {text!r} with an open quote, wanted ALL, NONE, or NAME[=VALUE] with commas", field="export"
-        ) from error
-    settings = dict(word.split("=", 1) for word in words if "=" in word)
-    for name in settings:
-        if not name or name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:
-            raise SpecError(f"found {name}=, wanted a name that hpcrun does not set itself", field="export")
-    names = tuple(word for word in words if "=" not in word and word not in ("ALL", "NONE", "NIL"))
-    return (None if "ALL" in words else names), settings
-
-
-@dataclasses.dataclass(frozen=True)
-class _Setting:
-    """What the roles of a run have in common."""
-
-    config: Config
-    asked: Submission
-    name: str
-    settings: dict[str, str]
-    """Variables that ``--export`` sets."""
-    prologue: str
-
-
-def _role(setting: _Setting, program: Codespec, role: str, machine: str | None, replicas: int, reference: str) -> Role:
-    sized = _machine(machine, setting.config, "machine" if role == "job" else "worker.machine")
-    typed = setting.asked.typed and role == "job" and not reference
-    cpus, memory, gpus = program.demand()
-    cwd = os.path.normpath(os.path.join(setting.asked.cwd, program.working_dir or "."))
-    gpu_count = int(gpus.rpartition(":")[2]) if gpus else sized.gpus
-    return Role(
-        name=role,
-        codespec=reference,
-        command=_command(setting, program, cwd, gpu_count),
-        env={**setting.settings, **program.env},
-        expand=not typed and not program.script,
-        cwd=cwd,
-        cpus=cpus or sized.cpus,
-        memory=memory or sized.memory,
-        gpus=gpu_count,
-        gpu_type=gpus.rpartition(":")[0] if gpus else "",
-        replicas=replicas,
-        nodes=program.nodes,
-        tasks=program.tasks or program.nodes or 1,
-        mpi=program.mpi,
-        endpoints=dict(program.endpoints),
-        readiness=_probe(program.readiness) if program.readiness else None,
-        restart=program.restart,
-        units=float(cpus or sized.units or sized.cpus),
-    )
-
-
-def _command(setting: _Setting, program: Codespec, cwd: str, gpus: int) -> tuple[str, ...]:
-    if program.script:
-        command: tuple[str, ...] = ("bash", "-c", program.script, setting.name)
-    else:
-        command = (*(program.command or ()), *program.args)
-    if program.image:
-        command = wrapped(
-            command, image=program.image, mounts=program.mounts, cwd=cwd, folders=(cwd, setting.asked.run_dir),
-            gpus=gpus > 0, shm=program.resources.shm, containers=setting.config.containers,
-        )  # fmt: skip
-    else:
-        check_bare(program.mounts)
-    if setting.prologue and setting.asked.cluster == "local":
-        # On Slurm the batch script runs the prologue; here there is none.
-        return ("bash", "-c", f'_program=("$@")\n{setting.prologue}\nexec "${{_program[@]}}"', "bash", *command)
-    return command
-
-
-def _probe(asked: AskedProbe) -> Probe:
-    tcp, http, log = asked.tcp_port, asked.http_get, asked.log_watch
-    kinds = (("tcp_port", tcp), ("http_get", http), ("log_watch", log), ("exec", asked.exec))
-    return Probe(
-        kind=next(kind for kind, check in kinds if check is not None),
-        port=tcp.port if tcp else "",
-        host=tcp.host if tcp else "",
-        url=http.url if http else "",
-        headers=dict(http.headers) if http else {},
-        pattern=log.pattern if log else "",
-        match_count=log.match_count if log else 1,
-        command=tuple(asked.exec.command) if asked.exec else (),
-        delay=asked.delay,
-        interval=asked.interval,
-        each_check_timeout=asked.each_check_timeout,
-        timeout=asked.timeout,
-        success_threshold=asked.success_threshold,
-    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcrun import quantity
 from hpcrun.config import Config, NodePool
+from hpcrun.placement import Placement
 from hpcrun.plan import Role
 from hpcrun.retry import delay
 from hpcrun.spec import RunSpec
@@ -45,6 +46,8 @@ class Asked:
     """How many shards an element of the array runs, one after the other."""
     default_time: float | None = None
     """Seconds that the cluster gives a job that asks for no time, as far as that is known."""
+    placement: Placement | None = None
+    """Where the tasks of a workflow are; then `job` stands for all of them."""
 
 
 def components(
@@ -131,6 +134,8 @@ def _of_pool(pool: NodePool) -> Options:
 def _amounts(spec: RunSpec, asked: Asked) -> Options:
     """How much the first component gets."""
     shards, job, worker = spec.shards or 1, asked.job, asked.worker
+    if asked.placement is not None:
+        return _of_tasks(spec, asked.placement, job)
     if asked.shape.name == "flat" and worker is not None:
         return _slots(job, worker, (shards if spec.gang else 1) * (1 + worker.replicas))
     if asked.shape.name == "gang" or (asked.shape.name == "het" and spec.gang and shards > 1):
@@ -147,6 +152,18 @@ def _amounts(spec: RunSpec, asked: Asked) -> Options:
         found["mem-per-cpu"] = _mem_per_cpu(job)
     if job.gpus:
         found["gpus"] = _gpus(job)
+    return found
+
+
+def _of_tasks(spec: RunSpec, placement: Placement, whole: Role) -> Options:
+    """One allocation for all tasks of a workflow: what they want on a node at a time."""
+    found: Options = {
+        "nodes": str(placement.nodes), "ntasks-per-node": "1", "cpus-per-task": str(placement.cpus),
+    }  # fmt: skip
+    if placement.memory and not {"mem-per-cpu", "mem-per-gpu"} & spec.sbatch.keys():
+        found["mem"] = f"{placement.memory}M"
+    if placement.gpus:
+        found["gpus-per-node"] = _gpus(whole)
     return found
 
 

@@ -89,6 +89,58 @@ def variables(who: Who, allocation: Allocation, *, workspace: str, peers: Peers 
     }
 
 
+def task(
+    who: Who,
+    allocation: Allocation,
+    *,
+    workspace: str,
+    name: str,
+    nodes: Sequence[str],
+    rank: int,
+    addresses: Sequence[str] = (),
+) -> dict[str, str]:
+    """Every variable that tells a process of a workflow's task who and where it is.
+
+    `who` has the task as the spec calls it for its role, and which replica of it this is; `name` is the replica's own.
+    The task runs on `nodes`, one process on each, and this is number `rank`; `addresses` are those of the nodes, where
+    they are known. Shards are a matter of the whole run, so other dialects' variables of them are not a task's.
+    """
+    return {
+        **_hpcrun(who),
+        "HPCRUN_TASK_NAME": name,
+        "TYGER_RUN_ID": who.run_id,
+        **_sflow(who, allocation, workspace),
+        "SFLOW_REPLICA_INDEX": str(who.replica),
+        **_sflow_folders(who, name),
+        "SFLOW_TASK_ASSIGNED_NODE_NAMES": ",".join(nodes),
+        **({"SFLOW_TASK_ASSIGNED_NODE_IPS": ",".join(addresses)} if addresses else {}),
+        "SFLOW_TASK_NODE_NAME": nodes[rank],
+        "SFLOW_TASK_NODE_INDEX": str(rank),
+        "SFLOW_TASK_PROCESS_ID": str(rank),
+        "SFLOW_TASK_NUM_PROCESSES": str(len(nodes)),
+    }
+
+
+def swept(who: Who, *, task: str, name: str) -> dict[str, str]:
+    """What a shard is told besides where it is the replica `name` of `task`, as if it were one in a workflow."""
+    return {
+        "HPCRUN_ROLE": task,
+        "HPCRUN_REPLICA_INDEX": str(who.shard),
+        "HPCRUN_REPLICA_COUNT": str(who.shards),
+        "HPCRUN_TASK_NAME": name,
+        **_sflow_folders(who, name),
+    }
+
+
+def _sflow_folders(who: Who, name: str) -> dict[str, str]:
+    own = f"{who.results}/{name}"
+    return {
+        "SFLOW_TASK_OUTPUT_DIR": own,
+        "SFLOW_TASK_RESULT_FILE": f"{own}/result.json",
+        "SFLOW_WORKFLOW_RESULT_FILE": f"{who.results}/results.json",
+    }
+
+
 def workers(nodes: Sequence[str], ports: Mapping[str, Sequence[int]]) -> dict[str, str]:
     """Tyger's variables for a job: the host of each worker, and ``host:port`` of each of their endpoints, in order.
 
@@ -199,7 +251,7 @@ def _torch(who: Who, peers: Peers) -> dict[str, str]:
 
 
 _ANSWERS = (
-    "HPCRUN_RUN_", "HPCRUN_SHARD_", "HPCRUN_REPLICA_", "HPCRUN_PORT_", "HPCRUN_ROLE", "HPCRUN_ATTEMPT",
+    "HPCRUN_RUN_", "HPCRUN_SHARD_", "HPCRUN_REPLICA_", "HPCRUN_TASK_", "HPCRUN_PORT_", "HPCRUN_ROLE", "HPCRUN_ATTEMPT",
     "HPCRUN_RESULTS_DIR", "HPCRUN_WORKERS_FILE", "TYGER_", "SYLPHX_", "VELDA_", "SFLOW_", "SKYWARD_",
 )  # fmt: skip
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")

@@ -83,11 +83,12 @@ _NEEDED = {
     "intent": ("batch",),
     "submitted": ("batch", "job"),
     "refused": ("batch", "reason"),
+    "task": ("at", "task", "state"),
 }
 """What an event is nothing without."""
 _TIMES = ("at", "due")
-_COUNTS = ("shard", "attempt", "exit_code", "signal", "round", "restarts", "said", "batch", "pid", "began")
-_TEXTS = ("node", "job", "text", "detail", "reason", "host")
+_COUNTS = ("shard", "attempt", "exit_code", "signal", "round", "restarts", "said", "batch", "pid", "began", "try")
+_TEXTS = ("node", "job", "text", "detail", "reason", "host", "state", "probe")
 _CAUSES = ("cause", "gang")
 
 

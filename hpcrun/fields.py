@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import pydantic
@@ -69,12 +69,36 @@ class Source:
         """This source with `other` laid over it; mappings are merged, all else is replaced."""
         return Source(_merged(self.values, other.values), {**self.places, **other.places}, self.prefix)
 
-    def inner(self, key: str) -> Source:
-        """The mapping at `key` as a source of its own."""
-        places = {path[1:]: place for path, place in self.places.items() if path[:1] == (key,)}
-        around = self.place((key,))
+    def without(self, key: str) -> Source:
+        """This source without what stands at `key`."""
+        places = {path: place for path, place in self.places.items() if path[:1] != (key,)}
+        return Source({name: value for name, value in self.values.items() if name != key}, places, self.prefix)
+
+    def inner(self, *path: str | int) -> Source:
+        """The mapping at `path` as a source of its own."""
+        found: Any = self.values
+        for key in path:
+            found = found[key]
+        places = {at[len(path) :]: place for at, place in self.places.items() if at[: len(path)] == path}
+        around = self.place(path)
         places = places if around == Place() else {(): around, **places}
-        return Source(dict(self.values[key]), places, (*self.prefix, key))
+        return Source(dict(found), places, (*self.prefix, *path))
+
+    def path(self, field: str) -> Path:
+        """The path that `dotted` wrote as `field`; keys of this source may hold dots and brackets themselves."""
+        found: list[str | int] = []
+        value: Any = self.values
+        keys: Iterable[Any]
+        rest = f".{field}"
+        while isinstance(value, (dict, list)):
+            keys = value if isinstance(value, dict) else range(len(value))
+            begun = [key for key in keys if re.match(re.escape(_step(key)) + r"([.[]|$)", rest)]
+            if not begun:
+                break
+            key = max(begun, key=lambda one: len(_step(one)))
+            found.append(key)
+            value, rest = value[key], rest[len(_step(key)) :]
+        return (*found, *filter(None, rest.split(".")))
 
     def replaced(self, key: str, by: Source) -> Source:
         """This source with the mapping at `key` replaced by `by`."""
@@ -84,10 +108,21 @@ class Source:
         )
 
 
+def placed(path: tuple[str, ...], value: Any, place: Place, field: str) -> Source:
+    """A source of one value at `path`, which stands at `place`, where it is called `field` if that does not tell."""
+    nested = value
+    for key in reversed(path):
+        nested = {key: nested}
+    return Source(nested, {path: dataclasses.replace(place, field=place.field or field)})
+
+
 def dotted(path: Path) -> str:
     """A path as people read it: ``env.A``, ``command[0]``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in path)
-    return text.removeprefix(".")
+    return "".join(map(_step, path)).removeprefix(".")
+
+
+def _step(part: str | int) -> str:
+    return f"[{part}]" if isinstance(part, int) else f".{_printable(part)}"
 
 
 def _printable(part: str) -> str:
@@ -143,6 +178,45 @@ def canonical(source: Source, known: list[str], spellings: Mapping[str, str], ab
     return Source(values, places, source.prefix)
 
 
+def by_name(source: Source, key: str, bare: str | None = None) -> Source:
+    """`source` with what stands at `key` as a mapping by name, where it is a list of mappings with `name`.
+
+    An entry of the mapping that is none itself becomes ``{bare: ENTRY}``, where `bare` is given.
+    Raises SpecError for anything else, and for a name that stands there twice.
+    """
+    given = source.values[key]
+    if isinstance(given, list):
+        return _named(source, key)
+    if not isinstance(given, dict):
+        raise source.error((key,), f"found {shown(given)}, wanted a mapping by name, or a list of mappings with `name`")
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if not isinstance(name, str) or not name:
+            raise source.error((key, name), f"found the name {name!r}, wanted text (put it in quotes)")
+        if not isinstance(value, dict) and bare is None:
+            raise source.error((key, name), f"found {shown(value)}, wanted a mapping")
+        if isinstance(value, dict) and value.get("name", name) != name:
+            raise source.error((key, name, "name"), f"found another name, {shown(value['name'])}, for {name!r}")
+        entry = value if isinstance(value, dict) else {bare: value}
+        found[name] = {at: one for at, one in entry.items() if at != "name"}
+    return Source({**source.values, key: found}, source.places, source.prefix)
+
+
+def _named(source: Source, key: str) -> Source:
+    found: dict[str, Any] = {}
+    places = {path: place for path, place in source.places.items() if path[:1] != (key,) or path == (key,)}
+    for index, value in enumerate(source.values[key]):
+        if not isinstance(value, dict) or value.get("name") in (None, ""):
+            raise source.error((key, index), f"found {shown(value)}, wanted a mapping with `name`")
+        name = str(value["name"])
+        if name in found:
+            raise source.error((key, index, "name"), f"found {name!r} a second time, wanted names that differ")
+        found[name] = {at: one for at, one in value.items() if at != "name"}
+        for path, place in source.inner(key, index).places.items():
+            places[(key, name, *path)] = place
+    return Source({**source.values, key: found}, places, source.prefix)
+
+
 def all_of(known: list[str]) -> str:
     """`` Wanted one of: …`` with all of `known`."""
     return " Wanted one of: " + ", ".join(sorted(known))
@@ -168,6 +242,7 @@ def validated(model: type[Model], source: Source) -> Model:
 
 _WANTED = {
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
     "int_from_float": "a whole number",
     "string_type": "text (put it in quotes)",
     "list_type": "a list",
@@ -177,10 +252,12 @@ _WANTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "float_type": "a number",
+    "float_parsing": "a number",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge} or more",
     "less_than_equal": "{le} or less",
     "literal_error": "{expected}",
+    "too_short": "{min_length} or more of them",
 }
 
 

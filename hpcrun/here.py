@@ -31,11 +31,11 @@ class Current:
     attempt: int = 0
     """How often the shard has been started before."""
     role: str = "job"
-    """``job`` or ``worker``."""
+    """``job`` or ``worker``; in a workflow the task, as the spec calls it."""
     replica: int = 0
-    """Of a worker, which of its shard's it is, from 0; of a job, 0."""
+    """Of a worker, which of its shard's it is, from 0, and of a task which of its replicas; of a job, 0."""
     replicas: int = 1
-    """Of a worker, how many its shard has; of a job, 1."""
+    """Of a worker, how many its shard has, and of a task how many replicas there are; of a job, 1."""
     node: str = ""
     """The node this process runs on, by the cluster's name for it."""
     nodes: tuple[str, ...] = ()
@@ -53,6 +53,8 @@ class Current:
     """The run's folder."""
     results_dir: str | None = None
     """Where the results of this attempt, or of all shards, belong."""
+    task: str | None = None
+    """In a workflow, what this task or this replica of it is called, such as ``train_16``; None elsewhere."""
 
     @property
     def inside(self) -> bool:
@@ -61,8 +63,11 @@ class Current:
 
     @property
     def is_head(self) -> bool:
-        """Whether this is the job of shard 0, as it also is outside of a run; no worker is."""
-        return self.index == 0 and self.role == "job"
+        """Whether this is the job of shard 0, as it also is outside of a run, or the first replica of a task.
+
+        No worker is.
+        """
+        return self.index == 0 and (self.role == "job" if self.task is None else self.replica == 0)
 
 
 def current() -> Current:
@@ -76,8 +81,8 @@ def current() -> Current:
     if run_id is None:
         node = os.uname().nodename
         return Current(index=index, count=count, node=node, nodes=(node,))
-    role = os.environ.get("HPCRUN_ROLE", "job")
-    if role not in ("job", "worker"):
+    role, task = os.environ.get("HPCRUN_ROLE", "job"), os.environ.get("HPCRUN_TASK_NAME")
+    if task is None and role not in ("job", "worker"):
         _refuse("HPCRUN_ROLE", role, "job or worker")
     replica, replicas = _which("HPCRUN_REPLICA_INDEX", "HPCRUN_REPLICA_COUNT", wanted=False)
     node = _node()
@@ -85,7 +90,7 @@ def current() -> Current:
         index=index, count=count, attempt=_number("HPCRUN_ATTEMPT", "0"), role=role, replica=replica, replicas=replicas,
         node=node, nodes=_nodes(count) or (node,), workers=_listed("TYGER_WORKER_NODES"), endpoints=_endpoints(),
         run_id=run_id, name=os.environ.get("HPCRUN_RUN_NAME"), run_dir=os.environ.get("HPCRUN_RUN_DIR"),
-        results_dir=os.environ.get("HPCRUN_RESULTS_DIR"),
+        results_dir=os.environ.get("HPCRUN_RESULTS_DIR"), task=task,
     )  # fmt: skip
 
 

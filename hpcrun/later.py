@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 FACTS = ("name", "ip_address")
@@ -25,8 +25,17 @@ def is_marked(text: str) -> bool:
     return _OPEN in text or _CLOSE in text
 
 
-def filled(text: str, names: Sequence[str], addresses: Sequence[str]) -> str:
-    """`text` with every mark replaced; `names` and `addresses` are those of the allocation's nodes, in order."""
+def filled(text: str, names: Sequence[str], address: Callable[[str], str]) -> str:
+    """`text` with every mark replaced; `names` are those of the allocation's nodes, in order, `address` finds one's."""
+    return _replaced(text, lambda node, fact: names[node] if fact == "name" else address(names[node]))
+
+
+def in_words(text: str) -> str:
+    """`text` for people who look at a plan: ``<name of node 0>`` stands for each mark."""
+    return _replaced(text, lambda node, fact: f"<{fact.replace('_', ' ')} of node {node}>")
+
+
+def _replaced(text: str, by: Callable[[int, str], str]) -> str:
     if not is_marked(text):
         return text
     first, *rest = text.split(_OPEN)
@@ -34,5 +43,5 @@ def filled(text: str, names: Sequence[str], addresses: Sequence[str]) -> str:
     for piece in rest:
         told, _, after = piece.partition(_CLOSE)
         node, _, fact = told.partition(":")
-        out.append((names if fact == "name" else addresses)[int(node)] + after)
+        out.append(by(int(node), fact) + after)
     return "".join(out)

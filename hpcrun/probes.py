@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import BeforeValidator
@@ -26,6 +26,12 @@ class HttpGet(Model):
 
     url: Text
     headers: dict[str, Text] = {}
+
+
+class HttpPost(HttpGet):
+    """As `HttpGet`, for a request that sends `body`."""
+
+    body: Text = ""
 
 
 class LogWatch(Model):
@@ -62,9 +68,8 @@ class Exec(Model):
     command: Command
 
 
-_CHECKS: tuple[tuple[str, type[Model]], ...] = (
-    ("tcp_port", TcpPort), ("http_get", HttpGet), ("log_watch", LogWatch), ("exec", Exec),
-)  # fmt: skip
+KINDS = ("tcp_port", "http_get", "http_post", "log_watch", "exec")
+"""Fields of a probe of which each is a check."""
 
 
 class Probe(Model):
@@ -72,6 +77,7 @@ class Probe(Model):
 
     tcp_port: TcpPort | None = None
     http_get: HttpGet | None = None
+    http_post: HttpPost | None = None
     log_watch: LogWatch | None = None
     exec: Exec | None = None
     delay: Annotated[float, BeforeValidator(quantity.seconds)] = 0.0
@@ -86,9 +92,57 @@ class Probe(Model):
 
     @pydantic.model_validator(mode="after")
     def _one(self) -> Probe:
-        if sum(check is not None for check in (self.tcp_port, self.http_get, self.log_watch, self.exec)) != 1:
-            raise ValueError("wanted exactly one of tcp_port, http_get, log_watch and exec")
+        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+            raise ValueError(f"wanted exactly one of {', '.join(KINDS[:-1])} and {KINDS[-1]}")
         return self
+
+    @property
+    def kind(self) -> str:
+        """Which of `KINDS` it is."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+
+class TaskTcpPort(Model):
+    """Passes when something accepts connections."""
+
+    port: Text
+    host: Text | None = None
+    """The task's own node by default."""
+    on_node: Literal["first", "each"] = "first"
+    """Whether the first of the task's nodes is asked, or each of them."""
+
+
+class TaskHttpGet(HttpPost):
+    """Passes when the answer is 2xx or 3xx."""
+
+
+class TaskLogWatch(LogWatch):
+    """Passes when a log holds `match_count` lines that match a pattern (searched for anywhere in the line)."""
+
+    logger: Text | None = None
+    """The task whose log it is; the probe's own by default."""
+
+
+class TaskProbe(Probe):
+    """When a task of a workflow is ready, or has failed. nv-sflow's defaults hold, but for `interval`."""
+
+    tcp_port: TaskTcpPort | None = None  # type: ignore[assignment]  # a task may be on several nodes
+    http_get: TaskHttpGet | None = None
+    log_watch: TaskLogWatch | None = None
+    each_check_timeout: Annotated[float, BeforeValidator(quantity.duration)] = 30.0
+    timeout: Annotated[float, BeforeValidator(quantity.duration)] = 1200.0
+    """Seconds until it must have passed; of no meaning for a failure."""
+    failure_threshold: Count = 3
+    """How many checks in a row must hit, where it is one for failure."""
+
+
+_CHECKS: dict[type[Probe], dict[str, type[Model]]] = {
+    Probe: {"tcp_port": TcpPort, "http_get": HttpGet, "http_post": HttpPost, "log_watch": LogWatch, "exec": Exec},
+    TaskProbe: {
+        "tcp_port": TaskTcpPort, "http_get": TaskHttpGet, "http_post": HttpPost, "log_watch": TaskLogWatch,
+        "exec": Exec,
+    },
+}  # fmt: skip
 
 
 def _probe(value: object) -> object:
@@ -97,14 +151,16 @@ def _probe(value: object) -> object:
     return value
 
 
-def spelled(source: Source) -> Source:
+def spelled(source: Source, model: type[Probe] = Probe) -> Source:
     """`source`, a probe, with every key in its one spelling. Raises SpecError for a key that there is not."""
-    found = canonical(source, list(Probe.model_fields), {}, {})
-    for name, model in _CHECKS:
+    found = canonical(source, list(model.model_fields), {}, {})
+    for name, check in _CHECKS[model].items():
         if isinstance(found.values.get(name), dict):
-            found = found.replaced(name, canonical(found.inner(name), list(model.model_fields), {}, {}))
+            found = found.replaced(name, canonical(found.inner(name), list(check.model_fields), {}, {}))
     return found
 
 
 ProbeGiven = Annotated[Probe, BeforeValidator(_probe)]
 """A probe; ``exec: [COMMAND]`` is short for ``exec: {command: [COMMAND]}``."""
+TaskProbeGiven = Annotated[TaskProbe, BeforeValidator(_probe)]
+"""The same for a task."""

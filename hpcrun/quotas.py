@@ -126,9 +126,9 @@ def demand(options: Mapping[str, str | None], *, jobs: int = 1, at_once: int = 1
         nodes = math.ceil(tasks / per_node) if "ntasks-per-node" in options else 1
     cpus = tasks * (_first(options.get("cpus-per-task")) or 1)
     amounts: dict[str, float] = {"cpu": cpus, "node": nodes}
-    memory = _memory(options.get("mem-per-cpu"))
+    memory = _memory(options.get("mem-per-cpu")) * cpus or _memory(options.get("mem")) * nodes
     if memory:
-        amounts["mem"] = memory * cpus
+        amounts["mem"] = memory
     for option, times in (("gpus", 1), ("gpus-per-task", tasks), ("gpus-per-node", nodes), ("gres", nodes)):
         amounts |= {name: count * times for name, count in _gpus(option, options.get(option)).items()}
     return Demand(amounts, _time(options.get("time-min") or options.get("time")), jobs, at_once)

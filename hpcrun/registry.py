@@ -18,7 +18,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -123,7 +123,7 @@ def pinned(source: Source, registry: str) -> tuple[Source, dict[str, Codespec]]:
     Raises SpecError at the field for a codespec that there is not, or of the wrong kind.
     """
     models: dict[str, Codespec] = {}
-    for path, kind in _REFERENCES:
+    for path, kind in (*_REFERENCES, *_of_tasks(source.values)):
         text = _named(source.values, path)
         if text is None:
             continue
@@ -134,6 +134,14 @@ def pinned(source: Source, registry: str) -> tuple[Source, dict[str, Codespec]]:
         models[found.reference] = found.codespec
         source = source.under(Source(specfile.at(path, found.reference, "").values, {}))
     return source, models
+
+
+def _of_tasks(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Where the tasks of a workflow may name a codespec."""
+    workflow = values.get("workflow")
+    tasks = workflow.get("tasks") if isinstance(workflow, dict) else None
+    for name in tasks if isinstance(tasks, dict) else ():
+        yield ("workflow", "tasks", name, "codespec"), "job"
 
 
 def _named(values: Mapping[str, Any], path: tuple[str, ...]) -> str | None:

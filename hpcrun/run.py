@@ -31,6 +31,7 @@ from hpcrun.status import (
 
 if TYPE_CHECKING:
     from hpcrun.calls import Results
+    from hpcrun.tasks import TaskStatus
 
 
 def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "python3") -> Cluster:
@@ -123,6 +124,7 @@ class Run:
             stopped=events.stopped(self.dir),
             stopped_before=events.stopped_before(self.dir),
             asked=time.time(),
+            tasks=self._tasks(records),
         )
         if queue is not None and (unexplained(self.plan, seen) or inquiry.needs_history(sent)):
             seen = self._with_history(seen, inquiry, notes)
@@ -132,11 +134,20 @@ class Run:
         """`seen` with newer records, and nothing asked of the cluster."""
         records = self._records()
         queue = None if seen.queue is None else with_newer_attempts(seen.queue, seen.records, records)
-        return dataclasses.replace(seen, records=records, queue=queue, asked=time.time())
+        return dataclasses.replace(seen, records=records, queue=queue, asked=time.time(), tasks=self._tasks(records))
+
+    def _tasks(self, records: Mapping[int, Sequence[Attempt]]) -> Sequence[Mapping[str, Any]]:
+        """The record of a workflow's tasks in its last attempt."""
+        attempts = records.get(0, ()) if self.plan.tasks else ()
+        return events.read(self.dir.tasks(attempts[-1].number)) if attempts else ()
 
     def shards(self) -> tuple[ShardStatus, ...]:
         """How each shard is now, in order."""
         return self.status().shards
+
+    def tasks(self) -> tuple[TaskStatus, ...]:
+        """How each task of a workflow is now, in its last attempt, each after all that it needs."""
+        return self.status().tasks
 
     def attempts(self) -> Mapping[int, tuple[Attempt, ...]]:
         """Every attempt that has left a record, by shard, in order."""
@@ -215,12 +226,19 @@ class Run:
         return Results(self, return_exceptions=return_exceptions, timeout=timeout)
 
     def log_paths(
-        self, shard: int, attempt_number: int | None = None, *, role: str = "job", replica: int = 0
+        self,
+        shard: int = 0,
+        attempt_number: int | None = None,
+        *,
+        role: str = "job",
+        replica: int = 0,
+        task: str | None = None,
     ) -> list[str]:
         """The log files of a shard's job or of one of its workers: one file, or two with stderr apart.
 
-        Of its last attempt, or of one by number. Raises UsageError for a shard, an attempt or a worker that there is
-        not.
+        Of a workflow those of `task`: of a replica by its own name, of all replicas by the task's, and where no task is
+        given of all of them; each process of a task has a file. Of the last attempt, or of one by number. Raises
+        UsageError for a shard, an attempt, a worker or a task that there is not.
         """
         self._check_process(role, replica)
         if not 0 <= shard < self.plan.shards:
@@ -229,8 +247,19 @@ class Run:
         if attempt_number is not None and not 0 <= attempt_number <= number:
             raise UsageError(f"found attempt {attempt_number} of shard {shard}, wanted 0 to {number}")
         chosen = number if attempt_number is None else attempt_number
+        if task is not None or self.plan.tasks:
+            return self._task_logs(task, chosen, attempt_number)
         kinds = ("out", "err") if self.plan.separate_stderr else ("log",)
         return [self.dir.log(shard, chosen, kind, role=role, replica=replica) for kind in kinds]
+
+    def _task_logs(self, task: str | None, attempt: int, asked: int | None) -> list[str]:
+        from hpcrun import tasks  # what other runs do without
+
+        places = range(len(self.plan.tasks)) if task is None else tasks.named(self.plan, [task])
+        if self.plan.sweep is not None:
+            return [path for shard in places for path in self.log_paths(shard, asked)]
+        chosen = [self.plan.tasks[place] for place in places]
+        return [self.dir.task_log(attempt, one.name, rank) for one in chosen for rank in range(len(one.nodes))]
 
     def _check_process(self, role: str, replica: int) -> None:
         if role not in ("job", "worker"):
@@ -241,14 +270,22 @@ class Run:
         if not 0 <= replica < copies:
             raise UsageError(f"found replica {replica} of {role}, wanted 0 to {copies - 1}")
 
-    def logs(self, shard: int = 0, attempt: int | None = None, *, role: str = "job", replica: int = 0) -> str:
-        """What the job of a shard, or one of its workers, has written so far.
+    def logs(
+        self,
+        shard: int = 0,
+        attempt: int | None = None,
+        *,
+        role: str = "job",
+        replica: int = 0,
+        task: str | None = None,
+    ) -> str:
+        """What the job of a shard, one of its workers, or a task of a workflow has written so far.
 
-        Its standard output stands before its standard error where they are kept apart. Bytes that are no UTF-8 are
-        replaced. Raises UsageError for a shard, an attempt or a worker that there is not.
+        Its standard output stands before its standard error where they are kept apart; tasks stand one after the other.
+        Bytes that are no UTF-8 are replaced. Raises what `log_paths` does.
         """
         found = []
-        for path in self.log_paths(shard, attempt, role=role, replica=replica):
+        for path in self.log_paths(shard, attempt, role=role, replica=replica, task=task):
             if os.path.exists(path):
                 with open(path, encoding="utf-8", errors="replace") as file:
                     found.append(file.read())

@@ -67,6 +67,8 @@ def render(
 
 
 def _covers(plan: Plan, batch: Batch, tasks: Sequence[int] | None) -> str:
+    if plan.tasks:
+        return f"a workflow of {len(plan.tasks)} {'task' if len(plan.tasks) == 1 else 'tasks'}"
     if not plan.sharded:
         return "one program"
     if tasks is not None:

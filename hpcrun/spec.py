@@ -13,14 +13,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from hpcrun import backends, quantity, workflow
 from hpcrun import codespec as programs
-from hpcrun import quantity
+from hpcrun.backends import Backend
 from hpcrun.codespec import Codespec, CodespecGiven, Program
+from hpcrun.expressions import ExpressionError, TooEarly
 from hpcrun.fields import EntryError, Place, Source, all_of, canonical, dotted, shown, snake, suggestion, validated
 from hpcrun.indexes import MAX_INDEXES
 from hpcrun.retry import BUDGETS
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
 from hpcrun.values import Code, Count, Model, Text, Warned, one_line
+from hpcrun.variables import Unplaced, Variables
+from hpcrun.workflow import VariablesGiven, Workflow
 
 SPELLINGS = {
     **programs.SPELLINGS,
@@ -39,16 +43,18 @@ SPELLINGS = {
 _NOT_YET = (
     "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
 )
-ABSENT = programs.ABSENT | dict.fromkeys(
-    [
-        "workflow",
-        "variables",
-        "back_off_limit",
-        "backoff_limit",
-        "success_policy",
-        "node_selector",
-    ],
-    _NOT_YET,
+ABSENT = (
+    programs.ABSENT
+    | dict.fromkeys(
+        [
+            "back_off_limit",
+            "backoff_limit",
+            "success_policy",
+            "node_selector",
+        ],
+        _NOT_YET,
+    )
+    | workflow.ABSENT
 )
 """Fields of the systems that hpcrun learns from which it refuses by name."""
 
@@ -202,6 +208,14 @@ class RunSpec(Program):
     """Shell code that runs in the batch script before the program, besides the site's own."""
     sbatch: Annotated[dict[str, str | None], BeforeValidator(_sbatch)] = {}
     """Any of sbatch's long options."""
+    workflow: Workflow | None = None
+    """The tasks of a graph, instead of a program."""
+    variables: VariablesGiven = {}
+    """The variables that the tasks are given, and that expressions ask for."""
+    version: Annotated[Literal["0.1"], BeforeValidator(str)] | None = None
+    """The format of nv-sflow's files."""
+    backends: Annotated[dict[str, Backend], Field(max_length=1)] = {}
+    """Where nv-sflow runs the workflow; what it says is in `sbatch` and `nodes` too."""
 
 
 def spelled(source: Source) -> Source:
@@ -230,7 +244,7 @@ def spelled(source: Source) -> Source:
         )
     if isinstance(found.values.get("resources"), dict):
         found = found.replaced("resources", programs.resources_spelled(found.inner("resources")))
-    return found
+    return backends.spelled(workflow.sections_spelled(found))
 
 
 def _with_job(found: Source) -> Source:
@@ -283,10 +297,62 @@ def from_source(source: Source) -> RunSpec:
             ("worker",), "found no program for the workers, wanted `codespec: NAME` or `command: [PROGRAM, …]` there "
             "(--worker-codespec)"
         )  # fmt: skip
+    if found.values.get("workflow") is not None:
+        return _of_workflow(found)
+    for field in ("variables", "backends", "version"):
+        if field in found.values:
+            raise found.error((field,), f"found `{field}` without `workflow`, wanted both of them")
     spec = validated(RunSpec, found)
     _check_programs(spec, found)
     _check_together(spec, found)
     return spec
+
+
+def beneath(source: Source, defaults: Source) -> Source:
+    """`source` laid over `defaults`, both spelled; a workflow takes none for what its tasks say themselves."""
+    for field in _IN_TASKS if source.values.get("workflow") is not None else ():
+        defaults = defaults.without(field)
+    return defaults.under(source)
+
+
+_IN_TASKS = {
+    **dict.fromkeys(("command", "args", "script", "codespec", "image", "mounts"), "it in a task"),
+    **dict.fromkeys(("cpus", "memory", "gpus", "resources"), "it in the `resources` of a task"),
+    **dict.fromkeys(("tasks", "mpi"), "srun or mpirun in the script of a task"),
+    **dict.fromkeys(("shards", "shards_per_element"), "`replicas` of a task"),
+    "worker": "tasks with readiness probes, and others that depend on them",
+    "gang": "replicas of the policy parallel, which start together",
+    "fail_fast": "`workflow.fail_fast`",
+    "completion_mode": "a workflow without it",
+}
+"""Fields of a run that it has not beside `workflow`, and what to write instead."""
+
+
+def _of_workflow(found: Source) -> RunSpec:
+    """The spec of a workflow; what its tasks say is looked at when they are expanded."""
+    for field, instead in _IN_TASKS.items():
+        if found.values.get(field, RunSpec.model_fields[field].default) != RunSpec.model_fields[field].default:
+            raise found.error((field,), f"found `{field}` beside `workflow`, wanted {instead}")
+    variables = _evaluated(found)
+    found = backends.laid_under(found, variables)
+    spec = validated(RunSpec, found)
+    _check_together(spec, found)
+    return spec
+
+
+def _evaluated(found: Source) -> Variables:
+    """The variables of a workflow, of which each is known to have a value, or to have one later."""
+    names = found.values.get("variables", {})
+    given = {name: validated(workflow.Variable, found.inner("variables", name)) for name in names}
+    variables = Variables(given, {"backends": Unplaced("backends"), "task": Unplaced("task")})
+    for name in variables:
+        try:
+            variables[name]
+        except TooEarly:
+            continue
+        except ExpressionError as error:
+            raise found.error(("variables", name, "value"), str(error)) from error
+    return variables
 
 
 def _kinds(found: Source, path: tuple[str, ...], kind: str) -> Source:
@@ -341,6 +407,8 @@ def _check_together(spec: RunSpec, found: Source) -> None:
     if spec.max_failed_indexes is not None and spec.gang:
         raise found.error(("max_failed_indexes",), "found it beside `gang: true`, whose shards fail together")
     _check_packed(spec, found)
+    if spec.topology == "flat" and spec.workflow is not None:
+        return  # not as an array
     if spec.topology != "auto" and spec.worker is None:
         raise found.error(("topology",), f"found {spec.topology} without workers, wanted `worker`, or no topology")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -74,10 +75,11 @@ def _plain(node: Any, at: Path, path: str, places: dict[Path, Place]) -> Any:
 
 
 def from_settings(settings: Iterable[str]) -> Source:
-    """The values of ``--set PATH=VALUE`` options; values are read as YAML.
+    """The values of ``--set NAME=VALUE`` and ``--set PATH=VALUE`` options.
 
-    ``spec.shards=4`` and ``env.A=1`` name a field by its path, ``spec.`` being the spec itself.
-    Raises SpecError for anything without a path.
+    ``X=8`` gives a variable of a workflow its value, ``X=[16,32]`` its domain, of which the first becomes its value.
+    ``spec.shards=4`` and ``env.A=1`` name a field by its path, ``spec.`` being the spec itself; these values are read
+    as YAML. Raises SpecError for anything else.
     """
     found = Source({}, {})
     for setting in settings:
@@ -87,10 +89,39 @@ def from_settings(settings: Iterable[str]) -> Source:
             path = path[1:]
         if not equals or not path or not all(path):
             raise SpecError(f"found {setting!r}, wanted FIELD=VALUE such as env.A=1 or spec.shards=4", field="--set")
-        if len(path) == 1 and name == path[0]:
-            raise SpecError(f"found the variable {name!r}; this version sets fields only: spec.{name}=…", field="--set")
-        found = found.under(at(path, _scalar(text), f"--set {name}"))
+        if name == path[0]:
+            found = found.under(_variable(name, text))
+        else:
+            found = found.under(at(path, _scalar(text), f"--set {name}"))
     return found
+
+
+def _variable(name: str, text: str) -> Source:
+    value = _inferred(text)
+    if value == []:
+        raise SpecError("found an empty list, wanted values for the variable to have", field=f"--set {name}")
+    given = {"value": value[0], "domain": value} if isinstance(value, list) else {"value": value}
+    places = {("variables", name, *key): Place(field=f"--set {name}") for key in ((), ("value",), ("domain",))}
+    return Source({"variables": {name: given}}, places)
+
+
+_WORDS = {**dict.fromkeys(("true", "yes", "on"), True), **dict.fromkeys(("false", "no", "off"), False)}
+
+
+def _inferred(text: str) -> Any:
+    """The value of a variable in an option, as nv-sflow reads it: JSON's lists and objects, numbers, truths, text."""
+    for read in (_structure, int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return _WORDS.get(text.lower(), text)
+
+
+def _structure(text: str) -> Any:
+    if not text.strip().startswith(("[", "{")):
+        raise ValueError
+    return json.loads(text)
 
 
 def _scalar(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Run and shard states, and the one table from Slurm's state names to them.
+"""Run, shard and task states, and the one table from Slurm's state names to them.
 
 Every other list of states in the package is taken from here. A name of Slurm's that the table does not know is
 its own outcome: it is reported as Slurm spells it and never taken as an end.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Cause = Literal[
         "failed", "out_of_memory", "timed_out", "preempted", "node_failed", "launch_failed", "cancelled", "lost"
     ]
+    TaskState = Literal["pending", "starting", "running", "ready", "succeeded", "failed", "timed_out", "cancelled"]
 
 SHARD_STATES: tuple[ShardState, ...] = (
     "pending", "starting", "running", "succeeded", "failed", "timed_out", "cancelled", "unknown",
@@ -28,8 +29,13 @@ CAUSES: tuple[Cause, ...] = (
 )  # fmt: skip
 """Why an attempt ended without success. ``preempted`` is Slurm taking its node back, also for a requeue."""
 
+TASK_STATES: tuple[TaskState, ...] = (
+    "pending", "starting", "running", "ready", "succeeded", "failed", "timed_out", "cancelled",
+)  # fmt: skip
+"""Of the tasks of a workflow. One that is ``ready`` runs on, and what needs it may start."""
+
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "timed_out", "cancelled", "partial"})
-"""States that do not change any more, of shards and of runs."""
+"""States that do not change any more, of shards, runs and tasks."""
 
 SLURM_STATES: dict[str, tuple[ShardState, Cause | None]] = {
     # Waiting, or on the way back to waiting.

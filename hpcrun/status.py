@@ -22,6 +22,7 @@ from hpcrun.states import SHARD_STATES, TERMINAL, aggregate, from_cause, from_sl
 
 if TYPE_CHECKING:
     from hpcrun.states import Cause, RunState, ShardState
+    from hpcrun.tasks import TaskStatus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +227,8 @@ class RunStatus:
     """What could not be found out, and why."""
     stopped: str = ""
     """Why nothing more of it may start, where that is not its user's wish: a limit of its own that is passed."""
+    tasks: tuple[TaskStatus, ...] = ()
+    """The tasks of a workflow, as they are in its last attempt; the whole of it is the run's one shard."""
 
     @property
     def done(self) -> bool:
@@ -249,9 +252,10 @@ class RunStatus:
 
     def exit_code(self) -> int:
         """What ``hpcrun run`` and ``hpcrun wait`` exit with for this status."""
-        if self.state == "failed" and len(self.shards) == 1 and self.shards[0].exit_code is not None:
+        of_one = self.state == "failed" and len(self.shards) == 1 and not self.tasks
+        if of_one and self.shards[0].exit_code is not None:
             return self.shards[0].exit_code or 1
-        if self.state == "failed" and len(self.shards) == 1 and self.shards[0].signal:
+        if of_one and self.shards[0].signal:
             return 128 + self.shards[0].signal
         return {"succeeded": 0, "failed": 1, "partial": 3, "timed_out": 124, "cancelled": 130}.get(self.state, 1)
 
@@ -270,6 +274,7 @@ class RunStatus:
             "notes": list(self.notes),
             "stopped": self.stopped,
             "shards": [dataclasses.asdict(shard) for shard in self.shards],
+            "tasks": [dataclasses.asdict(task) for task in self.tasks],
         }
 
 
@@ -339,6 +344,8 @@ class Seen:
     """The same of the word that was taken back when shards were tried again by hand."""
     never_launched: frozenset[int] = frozenset()
     """Where there is no accounting: the shards that Slurm is known not to have launched."""
+    tasks: Sequence[Mapping[str, Any]] = ()
+    """Of a workflow: what the record of its tasks has of the last attempt."""
 
 
 def unexplained(plan: Plan, seen: Seen) -> list[int]:
@@ -402,7 +409,16 @@ def fold(plan: Plan, seen: Seen) -> RunStatus:
         asked=seen.asked,
         notes=seen.notes,
         stopped=text,
+        tasks=_tasks(plan, seen, shards[0]) if plan.tasks else (),
     )
+
+
+def _tasks(plan: Plan, seen: Seen, whole: ShardStatus) -> tuple[TaskStatus, ...]:
+    from hpcrun import tasks  # what other runs do without
+
+    last = seen.records[whole.index][-1] if seen.records.get(whole.index) else None
+    over = whole.state in TERMINAL or (last is not None and last.ended is not None)
+    return tasks.fold(plan, seen.tasks, over=over)
 
 
 def _shard(plan: Plan, seen: Seen, batch: Batch, index: int, sent: Sent | None) -> ShardStatus:

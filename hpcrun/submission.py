@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from hpcrun import after, events, registry, runtime, script, spec, specfile
 from hpcrun import config as settings
 from hpcrun.cluster import Cluster
-from hpcrun.compile import Submission, bare_mounts, compile_plan, wheres
+from hpcrun.compile import bare_mounts, compile_plan, wheres
 from hpcrun.errors import ClusterUnavailable, RunFolderError, SpecError, SubmissionRefused, UsageError
 from hpcrun.fields import Source
 from hpcrun.plan import Plan
+from hpcrun.roles import Submission
 from hpcrun.run import Run, connect, runs_folder
 from hpcrun.rundir import RunDir
 from hpcrun.sending import announce, send, write_whole
@@ -146,8 +147,8 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
 
     `typed` says that the command came from a command line. Raises SpecError, ClusterUnavailable.
     """
-    whole = config.default_fields().under(source)
-    whole, named = registry.pinned(spec.spelled(whole), registry.folder(config))
+    whole = spec.beneath(spec.spelled(source), config.default_fields())
+    whole, named = registry.pinned(whole, registry.folder(config))
     asked = spec.from_source(whole)
     chosen = connect(choose(cluster), python=config.node_python)
     run_id = new_id()
@@ -162,8 +163,7 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
         plan = compile_plan(asked, config, limits, when, named)
         _check_folders(bare_mounts(asked, named))
     except SpecError as error:
-        path = tuple(error.field.split(".")) if error.field else ()
-        raise whole.error(path, error.problem) from error
+        raise whole.error(whole.path(error.field), error.problem) from error
     return Prepared(plan, whole, config, chosen)
 
 

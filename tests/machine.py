@@ -105,6 +105,11 @@ def text_of(run: Run, name: str) -> str:
     return text if text.endswith("\n") else ""
 
 
+def states(run: Run) -> dict[str, str]:
+    """The state of each task of a workflow."""
+    return {task.name: task.state for task in run.status().tasks}
+
+
 def number_in(run: Run, name: str) -> int:
     """The process id that a program left under `name`, as soon as it is there."""
     return int(until(lambda: text_of(run, name), what=f"{name} in the results").split()[0])

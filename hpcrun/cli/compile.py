@@ -3,25 +3,83 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from hpcrun.cli.options import RunCommand, prepared, run_options
-from hpcrun.plan import Plan, Role
+from hpcrun.cli.table import columns, few
+from hpcrun.errors import UsageError
+from hpcrun.indexes import fold_indexes
+from hpcrun.plan import Plan, Role, Task
 from hpcrun.submission import Prepared
 from hpcrun.upstream import awaited
 
+_GRAPHS = ("mermaid", "svg")
+_DRAWINGS = {".svg": "svg", ".mmd": "mermaid"}
+"""The ends of names of files that a graph may go to."""
 
-@click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
+
+class _CompileCommand(RunCommand):
+    """A command like `run`, with a ``--graph`` whose value may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse `args`, a bare ``--graph`` turned into ``--graph=mermaid`` first."""
+        takers = {name for option in self.params if not getattr(option, "is_flag", True) for name in option.opts}
+        return super().parse_args(ctx, _with_value_of_graph(args, takers))
+
+
+def _with_value_of_graph(args: Sequence[str], takers: set[str]) -> list[str]:
+    at = 0
+    while at < len(args) and args[at].startswith("-") and args[at] != "--":
+        if args[at] == "--graph" and not any(map(_is_graph, args[at + 1 : at + 2])):
+            return [*args[:at], "--graph=mermaid", *args[at + 1 :]]
+        at += 2 if args[at] in takers else 1
+    return list(args)
+
+
+def _is_graph(text: str) -> bool:
+    return text in _GRAPHS or text.endswith(tuple(_DRAWINGS))
+
+
+@click.command(cls=_CompileCommand, context_settings={"allow_interspersed_args": False})
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan and the scripts as JSON.")
-def command(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@click.option(
+    "--graph", metavar="[FORMAT|FILE]", help="Print the graph of tasks instead: mermaid, svg, or into FILE.svg."
+)
+def command(words: tuple[str, ...], as_json: bool, graph: str | None, **options: Any) -> None:
     """Show the plan and the sbatch scripts of a run without submitting it.
 
-    Takes what `run` and `submit` take. Nothing is written; the cluster is asked for its limits only.
+    Takes what `run` and `submit` take. Nothing is written, but for the FILE of --graph; the cluster is asked for its
+    limits only.
     """
-    show(prepared(words, options), as_json=as_json)
+    if graph is not None and not _is_graph(graph):
+        raise UsageError(f"--graph: found {graph!r}, wanted mermaid, svg, or a file called *.svg or *.mmd")
+    decided = prepared(words, options)
+    if graph is None:
+        show(decided, as_json=as_json)
+    else:
+        _draw(decided.plan, graph)
+
+
+def _draw(plan: Plan, where: str) -> None:
+    """Print the graph of a plan, or write it into a file."""
+    from hpcrun import graph
+
+    found = graph.of(plan)
+    kind = _DRAWINGS.get(where[-4:], where)
+    text = graph.svg(found) if kind == "svg" else graph.mermaid(found)
+    if where in _GRAPHS:
+        click.echo(text, nl=False)
+        return
+    try:
+        with open(where, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"--graph: found {where!r}, wanted a file that can be written ({error.strerror})") from error
+    click.echo(where)
 
 
 def show(decided: Prepared, *, as_json: bool) -> None:
@@ -38,10 +96,34 @@ def show(decided: Prepared, *, as_json: bool) -> None:
         throttle = f", {batch.throttle} at once" if batch.throttle else ""
         after = f", after batch {batch.after}" if batch.after is not None else ""
         click.echo(f"  batch {batch.index}: shards {batch.first}-{last}{throttle}{after}")
-    for role in (plan.job, *([plan.worker] if plan.worker else [])):
+    if plan.sweep is not None:
+        swept = " × ".join(f"{name} = {', '.join(domain)}" for name, domain in plan.sweep.variables)
+        click.echo(f"  the shards are {plan.sweep.task}: {swept}")
+    if plan.tasks:
+        click.echo(_tasks(plan.tasks), nl=False)
+    for role in (plan.job, *([plan.worker] if plan.worker else [])) if not plan.tasks else ():
         click.echo(_role(plan, role))
     for batch, text in zip(plan.batches, scripts, strict=False):  # none for the local cluster
         click.echo(f"\n# --- {decided.dir.script(batch.index)}\n{text}", nl=False)
+
+
+def _tasks(tasks: Sequence[Task]) -> str:
+    """One row a task: after what it starts, and what it gets."""
+    from hpcrun.graph import spelled
+
+    head = ("  TASK", "AFTER", "NODES", "CPUS", "GPUS", "READY", "TRIES")
+    rows = [
+        (
+            f"  {task.name}", few(task.needs), _numbers(task.nodes), "shared" if task.overlaps else str(task.role.cpus),
+            _numbers(task.devices), ", ".join(map(spelled, task.readiness)), str(1 + task.retries),
+        )
+        for task in tasks
+    ]  # fmt: skip
+    return columns([head, *rows])
+
+
+def _numbers(found: Sequence[int]) -> str:
+    return fold_indexes(found) if found else "-"
 
 
 def _role(plan: Plan, role: Role) -> str:

@@ -35,14 +35,18 @@ def command(limit: int, as_json: bool) -> None:
         return
     rows = [("RUN", "STATUS", "SHARDS", "CREATED", "NAME")]
     rows += [
-        (s.run_id, s.state, str(len(s.shards)), _when(s.created), repr(s.name)[1:-1])
+        (s.run_id, s.state, _size(s), _when(s.created), repr(s.name)[1:-1])
         for s in found
     ]  # fmt: skip
     click.echo(columns(rows), nl=False)
 
 
 def _brief(status: RunStatus) -> dict[str, object]:
-    return {key: value for key, value in status.to_json().items() if key != "shards"} | {"shards": len(status.shards)}
+    return {**status.to_json(), "shards": len(status.shards), "tasks": len(status.tasks)}
+
+
+def _size(status: RunStatus) -> str:
+    return f"{len(status.tasks)} tasks" if status.tasks else str(len(status.shards))
 
 
 def _when(seconds: float) -> str:

@@ -10,9 +10,9 @@ import click
 
 from hpcrun import config, specfile
 from hpcrun.errors import SpecError
-from hpcrun.fields import Source, snake
+from hpcrun.fields import Source, all_of, snake, suggestion
 from hpcrun.sbatch_options import BARE, FLAGS, OWNED, SPEC_FIELDS, TAKE_VALUE
-from hpcrun.spec import ABSENT, spelled
+from hpcrun.spec import ABSENT, RunSpec, spelled
 from hpcrun.submission import Prepared, prepare
 from hpcrun.upstream import KINDS as UPSTREAM
 
@@ -164,7 +164,11 @@ def run_options(function: Decorated) -> Decorated:
     decorators += [
         click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="A variable of the program."),
         click.option(
-            "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field of the spec by its path."
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Set a variable of the workflow (a list is its domain), or a field of the spec by its path.",
         ),
         click.option("--cluster", type=click.Choice(["auto", "slurm", "local"]), help="Where to run.  [default: auto]"),
         click.option("--sbatch-option", multiple=True, metavar="NAME[=VALUE]", help="Any other option of sbatch."),
@@ -224,9 +228,20 @@ def prepared(words: tuple[str, ...], options: dict[str, Any]) -> Prepared:
     source = (
         specfile.read(path) if path else specfile.from_options({"command": list(words) or None}, {"command": "COMMAND"})
     )
-    source = spelled(source).under(spelled(specfile.from_settings(options["settings"])))
+    source = _set(spelled(source), spelled(specfile.from_settings(options["settings"])))
     source = source.under(_fields(options)).under(_programs(options))
     return prepare(source, settings, options["cluster"] or settings.cluster, typed=bool(words) and path is None)
+
+
+def _set(source: Source, settings: Source) -> Source:
+    """`source` with ``--set`` laid over it, whose variables have to be there already."""
+    known = source.values.get("variables", {})
+    for name in settings.values.get("variables", {}):
+        if name not in known:
+            field = f" For the field of that name write spec.{name}=…" if snake(name) in RunSpec.model_fields else ""
+            near = field or suggestion(name, list(known)) or all_of(list(known)) if known else field
+            raise settings.error(("variables", name), f"found the variable {name!r}, which the spec has not.{near}")
+    return source.under(settings)
 
 
 def _fields(options: Mapping[str, Any]) -> Source:

@@ -5,18 +5,28 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from hpcrun.cli.mishaps import Mishaps
-from hpcrun.cli.table import counts_line, elapsed, ending, note
+from hpcrun.cli.table import counts_line, elapsed, ending, few, note, task_row, waits_for
 from hpcrun.cli.tail import Tail
 from hpcrun.run import Run
 from hpcrun.states import TERMINAL
 from hpcrun.status import RunStatus, ShardStatus
 
+if TYPE_CHECKING:
+    from hpcrun.tasks import TaskStatus
+
+    Shown = TypeVar("Shown", ShardStatus, TaskStatus)
+
 _LINE_EVERY = 2.0
 """Seconds between two plain lines, at least."""
+_PROBE_EVERY = 10.0
+"""Seconds between two plain lines on what the probe of a task has tried."""
+_AT_A_TIME = 8
+"""Tasks that are told of by name in one line."""
 
 
 def follow(run: Run, *, quiet: bool, show_output: bool, fresh: bool = False) -> RunStatus:
@@ -30,7 +40,9 @@ def follow(run: Run, *, quiet: bool, show_output: bool, fresh: bool = False) -> 
             return run.wait()
         if show_output:
             return _output(run)
-        return _live(run) if sys.stderr.isatty() else _lines(run, fresh=fresh)
+        if sys.stderr.isatty():
+            return _live(run)
+        return (_task_lines if run.plan.tasks else _lines)(run, fresh=fresh)
     except KeyboardInterrupt:
         _interrupted(run)
         sys.exit(130)
@@ -104,6 +116,60 @@ def _lines(run: Run, *, fresh: bool) -> RunStatus:
     return run.wait(seen=show)
 
 
+class _Changes:
+    """Tells what has become of the tasks of a workflow since somebody last looked, a line for each state."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[object, ...]] = {}
+        self._probed: dict[str, float] = {}
+
+    def news(self, status: RunStatus) -> list[str]:
+        """The lines to print now."""
+        changed: dict[str, list[str]] = {}
+        for task in status.tasks:
+            before = self._known.get(task.name, ("pending", 0))
+            self._known[task.name] = (task.state, task.tries)
+            if self._known[task.name] != before and task.state != "starting":
+                changed.setdefault(_become(task), []).append(task.name)
+        lines = [f"{few(names, _AT_A_TIME)} {what}" for what, names in changed.items()]
+        return lines + [line for task in status.tasks if (line := self._probe(task))]
+
+    def _probe(self, task: TaskStatus) -> str:
+        """What its probe says of a task that takes its time."""
+        now = time.monotonic()
+        if not task.probe or now < self._probed.setdefault(task.name, now + _PROBE_EVERY):
+            return ""
+        self._probed[task.name] = now + _PROBE_EVERY
+        return f"{task.name} not ready yet: {task.probe}"
+
+
+def _become(task: TaskStatus) -> str:
+    """What has become of a task, in a few words."""
+    if task.state == "running" and task.tries > 1:
+        return f"running, try {task.tries}"
+    if not task.detail or task.state in ("succeeded", "ready"):
+        return task.state
+    told = task.state == "pending" or task.detail.startswith(task.state)
+    return task.detail if told else f"{task.state}: {task.detail}"
+
+
+def _task_lines(run: Run, *, fresh: bool) -> RunStatus:
+    said = _Waiting()
+    changes = _Changes()
+    mishaps = Mishaps(run) if fresh else None
+
+    def show(status: RunStatus) -> None:
+        nonlocal mishaps
+        said.reason(status)
+        mishaps = mishaps or Mishaps(run, status)
+        if not status.done:  # what became of the whole of it is told by the report
+            _tell([line.replace("shard 0:", "workflow:", 1) for line in mishaps.news(status)])
+        for line in changes.news(status):
+            click.echo(f"{time.strftime('%H:%M:%S')}  {line}", err=True)
+
+    return run.wait(seen=show)
+
+
 def _live(run: Run) -> RunStatus:
     # Only here: rich takes longer to import than most commands to run.
     from rich.columns import Columns
@@ -117,21 +183,19 @@ def _live(run: Run) -> RunStatus:
     began = time.monotonic()
 
     def picture(status: RunStatus) -> Group:
-        ended = sum(count for state, count in status.counts().items() if state in TERMINAL)
+        states = [one.state for one in status.tasks or status.shards]
         head = Text.assemble((f"run {status.run_id}", "bold"), f"  {status.state}  {counts_line(status)}")
-        bar = ProgressBar(total=len(status.shards), completed=ended, width=min(60, console.width - 1))
+        ended = sum(state in TERMINAL for state in states)
+        bar = ProgressBar(total=len(states), completed=ended, width=min(60, console.width - 1))
+        titles, rows = _rows(run, status, console.height - 6)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for title in ("shard", "state", "attempts", "exit", "node", "elapsed", "note"):
+        for title in titles:
             table.add_column(title, style=None, header_style="dim", no_wrap=title != "note")
-        shown = _to_show(status, console.height - 6)
-        for shard in shown:
-            style = _STYLES.get(shard.state, "")
-            table.add_row(
-                str(shard.index), Text(shard.state, style=style), str(shard.attempts), ending(shard), shard.node,
-                elapsed(shard), Text(note(shard), no_wrap=True, overflow="ellipsis"),
-            )  # fmt: skip
-        notes = [Text(text, style="yellow") for text in status.notes]
-        more = f"and {len(status.shards) - len(shown)} more; " if len(shown) < len(status.shards) else ""
+        for name, state, *cells, said in rows:
+            last = Text(said, no_wrap=True, overflow="ellipsis")
+            table.add_row(name, Text(state, style=_STYLES.get(state, "")), *cells, last)
+        notes = [Text(text, style="yellow") for text in (*status.notes, *_of_the_whole(status))]
+        more = f"and {len(states) - len(rows)} more; " if len(rows) < len(states) else ""
         foot = Text(f"{more}{int(time.monotonic() - began)} s; Ctrl-C stops following, the run goes on", style="dim")
         line = Columns([bar])  # a bar alone does not end its line
         return Group(head, line, table, *notes, foot)
@@ -141,12 +205,38 @@ def _live(run: Run) -> RunStatus:
         return run.wait(seen=show)
 
 
-_STYLES = {"failed": "red", "timed_out": "red", "cancelled": "yellow", "running": "green", "starting": "cyan"}
-_ORDER = ("failed", "timed_out", "unknown", "cancelled", "running", "starting", "pending", "succeeded")
+def _rows(run: Run, status: RunStatus, room: int) -> tuple[Sequence[str], Sequence[tuple[str, ...]]]:
+    """Titles, and as many rows as there is room for."""
+    if status.tasks:
+        waiting = waits_for(run.plan, status)
+        titles: Sequence[str] = ("task", "state", "node", "tries", "exit", "elapsed", "note")
+        return titles, [task_row(task, waiting) for task in _to_show(status.tasks, room)]
+    sweep = run.plan.sweep
+    titles = ("task" if sweep else "shard", "state", "attempts", "exit", "node", "elapsed", "note")
+    return titles, [
+        (
+            sweep.name(shard.index) if sweep else str(shard.index), shard.state, str(shard.attempts), ending(shard),
+            shard.node, elapsed(shard), note(shard),
+        )
+        for shard in _to_show(status.shards, room)
+    ]  # fmt: skip
 
 
-def _to_show(status: RunStatus, room: int) -> list[ShardStatus]:
-    """As many shards as there is room for, those that need attention first."""
-    if len(status.shards) <= room:
-        return list(status.shards)
-    return sorted(status.shards, key=lambda shard: (_ORDER.index(shard.state), shard.index))[: max(room, 3)]
+def _of_the_whole(status: RunStatus) -> list[str]:
+    """What a workflow as a whole waits for."""
+    said = note(status.shards[0]) if status.tasks and not status.done else ""
+    return [f"workflow: {said}"] if said else []
+
+
+_STYLES = {
+    "failed": "red", "timed_out": "red", "cancelled": "yellow", "running": "green", "ready": "green",
+    "starting": "cyan",
+}  # fmt: skip
+_ORDER = ("failed", "timed_out", "unknown", "cancelled", "running", "starting", "ready", "pending", "succeeded")
+
+
+def _to_show(found: Sequence[Shown], room: int) -> list[Shown]:
+    """As many shards or tasks as there is room for, those that need attention first."""
+    if len(found) <= room:
+        return list(found)
+    return sorted(found, key=lambda one: _ORDER.index(one.state))[: max(room, 3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -9,31 +10,41 @@ from typing import Any
 
 import click
 
+from hpcrun.cli.table import columns, ending
 from hpcrun.errors import UsageError
 from hpcrun.indexes import fold_indexes, parse_indexes
 from hpcrun.results import committed
 from hpcrun.run import Run
+from hpcrun.tasks import Table, swept
 
 
 @click.command()
 @click.argument("run_id", metavar="[RUN]", default="last")
 @click.option("-s", "--shard", "chosen", metavar="SET", help="The folder of each of these: 3,17,40-44, or all.")
+@click.option("--path", is_flag=True, help="Print the folder, also where a sweep has a table.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(run_id: str, chosen: str | None, as_json: bool) -> None:
+def command(run_id: str, chosen: str | None, path: bool, as_json: bool) -> None:
     """Print where the shards of a run leave their results: the last run, or RUN.
 
     It is one folder for all, which programs know as HPCRUN_RESULTS_DIR. With `results: committed` each shard has a
     folder of its own in it as soon as it has succeeded; --shard prints these, and ends with code 1 where one is not
     there.
 
+    Of a sweep, print a table of its variables and of what became of each of their values; --path prints the folder.
+
     \b
-      python merge.py "$(hpcrun results last)"
+      python merge.py "$(hpcrun results last --path)"
     """
     run = Run.open(run_id)
+    tables = _tables(run) if chosen is None and not path else ()
+    if tables and not as_json:
+        click.echo("\n".join(_table(table) for table in tables), nl=False)
+        return
     shards = _chosen(run, chosen)
     attempts = committed(run.dir, shards) if run.plan.committed else {}
     if as_json:
-        click.echo(json.dumps(_json(run, shards, attempts)))
+        sweeps = {"sweeps": [dataclasses.asdict(table) for table in tables]} if tables else {}
+        click.echo(json.dumps({**_json(run, shards, attempts), **sweeps}))
     elif chosen is None:
         click.echo(run.dir.results)
     else:
@@ -47,6 +58,22 @@ def command(run_id: str, chosen: str | None, as_json: bool) -> None:
         click.echo(f"hpcrun: run {run.id} ({run.plan.name!r}) has left nothing there so far{more}", err=True)
     if missing and chosen is not None:
         sys.exit(1)
+
+
+def _tables(run: Run) -> tuple[Table, ...]:
+    """What the sweeps of the run have come to; none where it has no sweep, and then nothing is asked."""
+    if run.plan.sweep is None and not any(task.variables for task in run.plan.tasks):
+        return ()
+    return swept(run.plan, run.status())
+
+
+def _table(table: Table) -> str:
+    head = ("TASK", *table.variables, "STATUS", "EXIT", "ATTEMPTS")
+    rows = [
+        (point.name, *point.variables.values(), point.state, ending(point), str(point.attempts))
+        for point in table.points
+    ]
+    return columns([head, *rows])
 
 
 def _chosen(run: Run, text: str | None) -> list[int]:

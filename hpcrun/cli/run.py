@@ -38,9 +38,10 @@ def command(words: tuple[str, ...], dry_run: bool, as_json: bool, follow_too: bo
     run = carry_out(decided)
     if not as_json:
         click.echo(f"run {run.id} ({run.plan.name!r}): {run.plan.reason}", err=True)
-    status = follow(run, quiet=as_json, show_output=run.plan.shards == 1, fresh=True)
+    one = run.plan.shards == 1 and not run.plan.tasks
+    status = follow(run, quiet=as_json, show_output=one, fresh=True)
     if as_json:
         click.echo(json.dumps(status.to_json()))
     else:
-        click.echo(report(run, status), err=run.plan.shards == 1, nl=False)
+        click.echo(report(run, status), err=one, nl=False)
     sys.exit(status.exit_code())

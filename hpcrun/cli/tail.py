@@ -37,13 +37,24 @@ def _start_of_last(descriptor: int, count: int) -> int:
 
 
 class Tail:
-    """What the job of a shard, or one of its workers, writes: whole lines, each with `prefix`, at last also a part."""
+    """What one process writes: whole lines, each with `prefix`, at last also a part.
+
+    It is the job of a shard, one of its workers, or process `replica` of the task of a workflow.
+    """
 
     def __init__(
-        self, run: Run, shard: int, attempt: int | None, prefix: str = "", *, role: str = "job", replica: int = 0
+        self,
+        run: Run,
+        shard: int,
+        attempt: int | None,
+        prefix: str = "",
+        *,
+        role: str = "job",
+        replica: int = 0,
+        task: str | None = None,
     ) -> None:
         self._run, self._shard, self._attempt, self._prefix = run, shard, attempt, prefix
-        self._role, self._replica = role, replica
+        self._role, self._replica, self._task = role, replica, task
         self._from: int | None = None
         self._at: dict[str, int] = {}
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
@@ -51,24 +62,28 @@ class Tail:
 
     def skip_to(self, lines: int | None) -> None:
         """Pass over all but the last `lines` lines that are there now; None passes over nothing."""
-        for path in self._paths() if lines is not None else ():
+        for path in self.paths() if lines is not None else ():
             if os.path.exists(path):
                 with open(path, "rb") as file:
                     self._at[path] = _start_of_last(file.fileno(), lines or 0)
 
     def news(self) -> str:
         """What has been written since the last call."""
-        return "".join(self._prefixed(self._read(path)) for path in self._paths())
+        return "".join(self._prefixed(self._read(path)) for path in self.paths())
 
-    def _paths(self) -> list[str]:
+    def paths(self) -> list[str]:
         """The files to read: of one attempt, or of the last, and of those that began since the last call."""
         numbers: Sequence[int | None] = [self._attempt]
         if self._attempt is None:
             newest = max(len(ledger.read(self._run.dir, self._shard)) - 1, 0)
             numbers = range(newest if self._from is None else self._from, newest + 1)
             self._from = newest
-        paths = (self._run.log_paths(self._shard, one, role=self._role, replica=self._replica) for one in numbers)
-        return [path for of_one in paths for path in of_one]
+        return [path for number in numbers for path in self._of_attempt(number)]
+
+    def _of_attempt(self, number: int | None) -> list[str]:
+        if self._task is not None:
+            return [self._run.dir.task_log(number or 0, self._task, self._replica)]
+        return self._run.log_paths(self._shard, number, role=self._role, replica=self._replica)
 
     def _read(self, path: str) -> str:
         try:

@@ -5,24 +5,27 @@ ready and how it ended, and ends it when the supervisor says so or is gone.
 from __future__ import annotations
 
 import os
+import socket
 import time
 
 from hpcrun import environ as dialects
-from hpcrun import events
+from hpcrun import events, later
 from hpcrun.allocation import from_slurm, on_this_machine
 from hpcrun.node import meeting as meetings
 from hpcrun.node import memory, ports, program, wire
 from hpcrun.node.readiness import Readiness
-from hpcrun.node.shard import logs, results_folder, time_left
+from hpcrun.node.shard import logs, open_log, results_folder, time_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
     from hpcrun.jsonline import Value
     from hpcrun.node.meeting import Meeting
-    from hpcrun.plan import Plan, Role
+    from hpcrun.node.probe import Prober
+    from hpcrun.plan import Plan, Probe, Role, Task
     from hpcrun.rundir import RunDir
 else:
     import _signal as signal
@@ -52,14 +55,20 @@ class _Agent:
 
     def __init__(self, plan: Plan, run: RunDir, meeting: Meeting, role: str, rank: int) -> None:
         self._plan, self._run = plan, run
-        self._role: Role = plan.worker if role == "worker" else plan.job  # type: ignore[assignment]
+        # The processes of a task are told apart by their rank, and the tries of a task by their number: NAME:TRY.
+        self._task: Task | None = None
+        if ":" in role:
+            self._task = next(task for task in plan.tasks if task.name == role.partition(":")[0])
+        task = self._task
+        self._role: Role = task.role if task else plan.worker if role == "worker" else plan.job  # type: ignore[assignment]
         copies = self._role.replicas if role == "worker" else 1
-        self._shard, self._replica = meeting.first + rank // copies, rank % copies
+        self._shard, self._replica = (meeting.first, rank) if task else (meeting.first + rank // copies, rank % copies)
         self._attempt, self._host = meeting.attempt, meeting.hosts[0]
         self._who = dialects.Who(
             run_id=plan.run_id, run_dir=run.path, results=run.results, name=plan.name, shard=self._shard,
-            shards=plan.shards, sharded=plan.sharded, attempt=self._attempt, role=role, replica=self._replica,
-            replicas=self._role.replicas, indexed=plan.indexed,
+            shards=plan.shards, sharded=plan.sharded, attempt=self._attempt, role=task.of if task else role,
+            replica=task.replica if task else self._replica,
+            replicas=task.replicas if task else self._role.replicas, indexed=plan.indexed,
         )  # fmt: skip
         self._local = plan.cluster == "local"
         self._node: str = os.environ.get("SLURMD_NODENAME") or self._host
@@ -75,6 +84,7 @@ class _Agent:
         self._orders: list[dict[str, Any]] = []
         self._child = 0
         self._readiness: Readiness | None = None
+        self._alarms: list[Prober] = []
         self._tried = self._lives = ""
         self._ends = self._kills = 0
 
@@ -129,9 +139,10 @@ class _Agent:
             return None
         given = self._environ(order)
         role, self._kills = self._role, memory.kills()
-        words = [dialects.expanded(word, given) for word in role.command] if role.expand else list(role.command)
+        words = [self._filled(word, order) for word in role.command]
+        words = [dialects.expanded(word, given) for word in words] if role.expand else words
         os.makedirs(os.path.dirname(self._log()), 0o700, exist_ok=True)
-        out, err = logs(self._plan, self._run, self._who)
+        out, err = self._logs()
         since = os.fstat(out).st_size
         try:
             self._child = program.start(words, given, role.cwd, out, err)
@@ -144,20 +155,31 @@ class _Agent:
         finally:
             for descriptor in {out, err}:
                 os.close(descriptor)
-        self._await_ready(given, since)
+        self._await_ready(given, since, order)
         return self._supervised()
 
     def _supervised(self) -> program.Ended:
-        role = self._role
+        timeout = self._task.timeout if self._task else time_left(self._plan) if self._role.name == "job" else None
         try:
-            return program.supervise(
-                self._child, timeout=time_left(self._plan) if role.name == "job" else None, grace=self._plan.grace,
-                insist=self._local, lifeline=None, marker=self._run.cancelled, crew=self,
+            ended = program.supervise(
+                self._child, timeout=timeout, grace=self._plan.grace, insist=self._local, lifeline=None,
+                marker=self._run.cancelled, crew=self,
             )  # fmt: skip
+            if self._was_ready_after_all(ended):
+                self._wire.send({"event": "listening", "ports": {}})
+            return ended
         finally:
             self._child = 0
+            for prober in self._alarms:
+                prober.close()
+            self._alarms = []
             if self._readiness is not None:
                 self._readiness.close()
+
+    def _was_ready_after_all(self, ended: program.Ended) -> bool:
+        """Whether a task that has ended well was ready before, and nobody had seen it."""
+        good = self._task is not None and ended.why is None and not ended.code and not ended.signal
+        return good and self._readiness is not None and self._readiness.was_ready(time.monotonic())
 
     def fail(self, text: str, cause: str) -> None:
         """Tell the supervisor why this process is not to be, and stay until it has heard."""
@@ -165,8 +187,8 @@ class _Agent:
         until = time.monotonic() + _FAREWELL
         try:
             while time.monotonic() < until:  # until it has been heard, or the supervisor hangs up
-                program.next_signal(until, self)
-                if self._wire.closed:
+                _, stop = program.next_signal(until, self)
+                if self._wire.closed or stop is not None:
                     return
         except program.Interrupted:
             return
@@ -176,16 +198,36 @@ class _Agent:
         here = (
             on_this_machine(self._node, str(order.get("job")), self._shard) if self._local else from_slurm(os.environ)
         )
-        peers = dialects.Peers(order["peers"], order["port"]) if order.get("peers") else None
-        own = {
-            **dialects.variables(self._who, here, workspace=role.cwd, peers=peers),
-            **dialects.own_ports({name: held.port for name, held in self._held.items()}),
-            **order.get("environ", {}),
-        }
+        if self._task is not None:
+            nodes = [order["names"][node] for node in self._task.nodes]
+            own = dialects.task(
+                self._who, here, workspace=role.cwd, name=self._task.name, nodes=nodes, rank=self._replica
+            )
+        else:
+            peers = dialects.Peers(order["peers"], order["port"]) if order.get("peers") else None
+            own = {
+                **dialects.variables(self._who, here, workspace=role.cwd, peers=peers),
+                **dialects.own_ports({name: held.port for name, held in self._held.items()}),
+                **order.get("environ", {}),
+            }
         inherited = dict(os.environ)
         if "devices" in order:
             inherited["CUDA_VISIBLE_DEVICES"] = order["devices"]
-        return dialects.for_program(dialects.passed_on(inherited, plan.export), own, role.env, expand=role.expand)
+        env = {name: self._filled(value, order) for name, value in role.env.items()}
+        return dialects.for_program(dialects.passed_on(inherited, plan.export), own, env, expand=role.expand)
+
+    def _filled(self, text: str, order: dict[str, Any]) -> str:
+        """A text of a task's with what is known in its allocation only."""
+        return later.filled(text, order["names"], self._address) if self._task is not None else text
+
+    def _address(self, node: str) -> str:
+        """The address of a node of the allocation; its name where that cannot be resolved here."""
+        if self._local:
+            return self._host
+        try:
+            return str(socket.getaddrinfo(node, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+        except OSError:
+            return node
 
     # Ports and readiness.
 
@@ -207,27 +249,50 @@ class _Agent:
             self._held.pop(name).release()
         return bool(taken)
 
-    def _await_ready(self, given: dict[str, str], since: int) -> None:
-        if self._role.name == "job":
-            return
-        marker = {"HPCRUN_RUN_ID": self._plan.run_id, "HPCRUN_ROLE": self._role.name,
-                  "HPCRUN_SHARD_INDEX": str(self._shard), "HPCRUN_REPLICA_INDEX": str(self._replica)}  # fmt: skip
-        prober = None
-        if self._role.readiness is not None:
-            from hpcrun.node.probe import Prober  # most workers have none
+    def _await_ready(self, given: dict[str, str], since: int, order: dict[str, Any]) -> None:
+        """Begin to look whether the program is ready, where somebody waits for that, and whether it has failed."""
+        if self._task is not None:
+            self._alarms = self._probers(self._task.failure, given, since, order)
+            if not self._task.readiness:
+                return
+            probers = self._probers(self._task.readiness, given, since, order)
+            self._readiness = Readiness({}, self._child, {}, probers, near=True)
+        elif self._role.name != "job":
+            marker = {"HPCRUN_RUN_ID": self._plan.run_id, "HPCRUN_ROLE": self._role.name,
+                      "HPCRUN_SHARD_INDEX": str(self._shard), "HPCRUN_REPLICA_INDEX": str(self._replica)}  # fmt: skip
+            asked = [self._role.readiness] if self._role.readiness is not None else []
+            listens = {name: held.port for name, held in self._held.items()}
+            probers = self._probers(asked, given, since, order)
+            self._readiness = Readiness(listens, self._child, marker, probers, near=self._local)
 
-            prober = Prober(self._role.readiness, given, self._role.cwd, self._log(), time.monotonic(), since=since)
-        listens = {name: held.port for name, held in self._held.items()}
-        self._readiness = Readiness(
-            listens,
-            self._child,
-            marker,
-            prober,
-            near=self._local,
-            within=self._role.readiness.timeout if self._role.readiness else None,
-        )
+    def _probers(
+        self, probes: Sequence[Probe], given: dict[str, str], since: int, order: dict[str, Any]
+    ) -> list[Prober]:
+        """What makes those of `probes` that are this process's: of a task on several nodes most are its first's."""
+        mine = [probe for probe in probes if probe.each or not self._task or not self._replica]
+        if not mine:
+            return []
+        from hpcrun.node.probe import Prober  # most programs have none
+
+        now, found = time.monotonic(), []
+        for probe in mine:
+            for name in ("port", "host", "url", "pattern", "body") if self._task is not None else ():
+                setattr(probe, name, self._filled(getattr(probe, name), order))
+            own = not probe.watched
+            log = self._log() if own else self._run.task_log(self._attempt, probe.watched)
+            found.append(Prober(probe, given, self._role.cwd, log, now, since=since if own else 0))
+        return found
+
+    def _logs(self) -> tuple[int, int]:
+        """The open logs of the program, of its standard output and its standard error."""
+        if self._task is None:
+            return logs(self._plan, self._run, self._who)
+        both = open_log(self._log())
+        return both, both
 
     def _log(self) -> str:
+        if self._task is not None:
+            return self._run.task_log(self._attempt, self._task.name, self._replica)
         stream = "out" if self._plan.separate_stderr else "log"
         return self._run.log(self._shard, self._attempt, stream, role=self._role.name, replica=self._replica)
 
@@ -246,7 +311,10 @@ class _Agent:
 
     def due(self) -> float:
         """When the next turn is to be."""
-        return self._next_beat if self._readiness is None else min(self._next_beat, self._readiness.due)
+        looks = [prober.due for prober in self._alarms]
+        if self._readiness is not None:
+            looks.append(self._readiness.due)
+        return min([self._next_beat, *looks])
 
     def turn(self) -> None:
         """Hear the supervisor, give it a sign of life, and see whether the program is ready."""
@@ -266,6 +334,10 @@ class _Agent:
             raise program.Interrupted("abandoned")
         if self._readiness is not None and self._readiness.is_due(now):
             self._look(self._readiness, now)
+        hit = next((prober for prober in self._alarms if prober.turn(now)), None)
+        if hit is not None:
+            self._alarms = []
+            self._wire.send({"event": "failed", "text": f"its failure probe has hit: {hit.tried}", "cause": "failed"})
 
     def _tell_of_silence(self) -> None:
         """Leave word that the supervisor's node is silent, for it may never say so itself."""

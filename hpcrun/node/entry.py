@@ -1,6 +1,6 @@
 """The commands of start.py: ``shard BATCH [ROUND]`` inside a Slurm job, ``local [ROUND SHARDS]`` as the local
-cluster's supervisor, ``agent MEETING ROLE [RANK]`` for each process of a gang, and ``finish ROUND`` for the job that
-tells how the run has ended.
+cluster's supervisor, ``agent MEETING ROLE [RANK]`` for each process of a gang or of a workflow's task, and
+``finish ROUND`` for the job that tells how the run has ended.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def _plan() -> Plan:
             setattr(plan, role, _role(PLAN[role]))
     plan.batches = [_with_attributes(batch) for batch in plan.batches]
     plan.upstream = [_with_attributes(one) for one in plan.upstream]
+    plan.tasks = [_task(task) for task in plan.tasks]
+    plan.sweep = _with_attributes(plan.sweep) if plan.sweep else None
     return plan  # type: ignore[return-value]
 
 
@@ -66,6 +68,14 @@ def _role(value: dict[str, object]) -> SimpleNamespace:
     role = _with_attributes(value)
     role.readiness = _with_attributes(role.readiness) if role.readiness else None
     return role
+
+
+def _task(value: dict[str, object]) -> SimpleNamespace:
+    task = _with_attributes(value)
+    task.role = _role(task.role)
+    task.readiness = [_with_attributes(probe) for probe in task.readiness]
+    task.failure = [_with_attributes(probe) for probe in task.failure]
+    return task
 
 
 def _with_attributes(value: dict[str, object]) -> SimpleNamespace:

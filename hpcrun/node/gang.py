@@ -16,7 +16,7 @@ from hpcrun.node import program
 from hpcrun.node.hub import Hub, Seat, Trouble
 from hpcrun.node.meeting import Meeting
 from hpcrun.node.shard import time_left
-from hpcrun.node.steps import Steps
+from hpcrun.node.steps import AFTER_GRACE, Steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ else:
     import _signal as signal
 
 _HERE = "127.0.0.1"
-_AFTER_GRACE = 5.0
-"""Seconds beyond the grace in which everybody must have gone."""
 _NAMED = 3
 """How many of the processes that are late a message names."""
 _TAIL = 5
@@ -200,18 +198,11 @@ class Gang:
         self.hub.stopping = True
         self.hub.tell_all(do="stop")
         self._wait(lambda: all(seat.state in ("ended", "lost", "absent") or _hung_up(seat) for seat in self._seats()),
-                   self._plan.grace + _AFTER_GRACE)  # fmt: skip
+                   self._plan.grace + AFTER_GRACE)  # fmt: skip
         self.hub.close()
         self._meeting.end()
         if self._local or self.hub.trouble is None or self.hub.trouble.cause != "node_failed":
-            self._end_steps()
-
-    def _end_steps(self) -> None:
-        self._wait(lambda: not self._steps.processes, _AFTER_GRACE)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in self._steps.processes:
-                os.killpg(process, number)
-            self._wait(lambda: not self._steps.processes, _AFTER_GRACE)
+            self._steps.end(self._wait)
 
     def _seats(self) -> Sequence[Seat]:
         return list(self.hub.seats.values())

@@ -134,11 +134,7 @@ class Hub:
             try:
                 self._attend(seat, now)
             except Trouble as trouble:
-                if seat.state != "ended":
-                    seat.state = "lost"
-                if seat.wire is not None:
-                    seat.wire.close()
-                self.trouble = self.trouble or trouble
+                self._blame(seat, trouble)
         if now >= self._next_beat:
             self._next_beat = now + _BEAT
             for seat in self.seats.values():
@@ -147,6 +143,14 @@ class Hub:
         if self.trouble is not None and not self._told:
             self._told = True
             raise self.trouble
+
+    def _blame(self, seat: Seat, trouble: Trouble) -> None:
+        """Give up a process that has made trouble, which is trouble for the whole gang."""
+        if seat.state != "ended":
+            seat.state = "lost"
+        if seat.wire is not None:
+            seat.wire.close()
+        self.trouble = self.trouble or trouble
 
     def _attend(self, seat: Seat, now: float) -> None:
         if seat.wire is not None and seat.state not in ("ended", "lost"):

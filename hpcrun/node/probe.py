@@ -1,4 +1,4 @@
-"""Readiness probes: a check made again and again until it passes, beside a supervisor that must not wait for it.
+"""Probes: a check made again and again until it passes, beside a supervisor that must not wait for it.
 
 A log is read where the supervisor is. Every other check is made by a fork of it, which can hang, or be killed, as it
 likes: its exit code says whether the check passed, and what it writes to its standard error says why not.
@@ -80,6 +80,8 @@ class Prober:
             self._check = _Log(probe, environ, log, since)
         else:
             self._check = _forked(probe, environ, cwd)
+        self.within = probe.timeout or 0.0
+        """The seconds that it has, where it has a timeout."""
         self._expires = None if probe.timeout is None else now + probe.timeout
         self._pause = _FIRST_INTERVAL
         self._in_a_row = 0
@@ -116,6 +118,15 @@ class Prober:
     def expired(self, now: float) -> bool:
         """Whether the probe had a timeout of its own, and did not pass in it."""
         return not self._passed and self._expires is not None and now >= self._expires
+
+    def has_passed_by_now(self, now: float) -> bool:
+        """Whether it passes with what the log holds now, in which nothing more will be written."""
+        if not self._passed and isinstance(self._check, _Log):
+            self._check.start(now)
+            while (passes := self._check.result(now)) is None:
+                pass
+            self._passed = passes
+        return self._passed
 
     def close(self) -> None:
         """Kill the check that is on its way; no process and no descriptor is left. `turn` is not called again."""
@@ -197,10 +208,12 @@ def _forked(probe: Probe, environ: Mapping[str, str], cwd: str) -> _Forked:
     if probe.kind == "exec":
         command = [expanded(word, environ) for word in probe.command]
         return _Forked(command[0], probe.each_check_timeout, lambda: _execute(command, environ, cwd), runs=True)
-    if probe.kind == "http_get":
-        url = expanded(probe.url, environ)
+    if probe.kind in ("http_get", "http_post"):
+        url, body = expanded(probe.url, environ), expanded(probe.body, environ)
         headers = {name: expanded(value, environ) for name, value in probe.headers.items()}
-        return _Forked(f"GET {url}", probe.each_check_timeout, lambda: _get(url, headers, environ))
+        method = "GET" if probe.kind == "http_get" else "POST"
+        work = lambda: _ask(method, url, headers, body, environ)  # noqa: E731
+        return _Forked(f"{method} {url}", probe.each_check_timeout, work)
     host, port = expanded(probe.host, environ), expanded(probe.port, environ)
     shown = f"[{host}]" if ":" in host else host
     return _Forked(f"{shown}:{port}", probe.each_check_timeout, lambda: _reach(host, port))
@@ -395,7 +408,7 @@ def _connected(host: str, port: int) -> socket.socket:
     raise trouble
 
 
-def _get(url: str, headers: Mapping[str, str], environ: Mapping[str, str]) -> tuple[bool, str]:
+def _ask(method: str, url: str, headers: Mapping[str, str], body: str, environ: Mapping[str, str]) -> tuple[bool, str]:
     scheme, host, port, target = _parts(url)
     # The client costs twenty times what a refused connection does, and there are many of these at first.
     descriptor = _connected(host, port).detach()
@@ -410,7 +423,7 @@ def _get(url: str, headers: Mapping[str, str], environ: Mapping[str, str]) -> tu
         os.environ.update(environ)  # which may name the certificates to trust
         connection.default_port = 443
         connection.sock = ssl.create_default_context().wrap_socket(connection.sock, server_hostname=host)
-    connection.request("GET", target, headers=dict(headers))
+    connection.request(method, target, body=body.encode() if body else None, headers=dict(headers))
     code = connection.getresponse().status
     return 200 <= code < 400, str(code)
 

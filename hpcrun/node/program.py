@@ -207,8 +207,8 @@ def supervise(
         number, stop = next_word(end_by if kill_at is None else kill_at, crew, None if why else notice)
         if _has_ended(program):  # looked at first, so that what ended by itself was not told to
             break
-        if stop is not None and why is not None:
-            continue
+        if stop is not None and why is not None and (kill_at is None or time.monotonic() < kill_at):
+            continue  # it is told each time that it is to end, once its own supervisor is gone
         if number is None and kill_at is None:
             why = why or stop or "timed_out"
             signal_session(program, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Whether the program of a worker is ready: its probe has passed, and it listens on all of its endpoints itself."""
+"""Whether a program is ready: its probes have passed, and it listens on all of its endpoints itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hpcrun.node import ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hpcrun.node.probe import Prober
 
@@ -20,55 +20,53 @@ _FIRST_LOOK, _LAST_LOOK = 0.02, 0.05
 class Readiness:
     """Of the program that leads session `session`; `marker` is in the environment of all of its processes.
 
-    `listens` has the ports of its endpoints, `within` the seconds that its probe has. With `near` it is enough to
-    listen for processes of the same node. `due` is when to look next, by time.monotonic(), `tried` what still lacks.
+    `listens` has the ports of its endpoints. With `near` it is enough to listen for processes of the same node. `due`
+    is when to look next, by time.monotonic(), `tried` what still lacks.
     """
 
     def __init__(
-        self,
-        listens: Mapping[str, int],
-        session: int,
-        marker: Mapping[str, str],
-        prober: Prober | None,
-        *,
+        self, listens: Mapping[str, int], session: int, marker: Mapping[str, str], probers: Sequence[Prober], *,
         near: bool,
-        within: float | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.ports, self.tried, self.ready = dict(listens), "", False
-        self._session, self._marker, self._prober, self._near = session, marker, prober, near
-        self._within = within or 0.0
+        self._session, self._marker, self._probers, self._near = session, marker, list(probers), near
         self.due, self._pause = time.monotonic(), _FIRST_LOOK
 
     def is_due(self, now: float) -> bool:
         """Whether to look now; a probe's answer comes with a signal, at any time."""
-        return not self.ready and self.due < math.inf and (now >= self.due or self._prober is not None)
+        return not self.ready and self.due < math.inf and (now >= self.due or bool(self._probers))
 
     def look(self, now: float) -> str:
         """See whether it is ready; what has gone wrong for good, if anything has."""
-        prober = self._prober
-        if prober is not None:
-            if not prober.turn(now):
-                self.due, self.tried = prober.due, f"readiness: {prober.tried}" if prober.tried else ""
-                return self._give_up(prober) if prober.expired(now) else ""
-            prober.close()
-            self._prober = None
+        for prober in list(self._probers):
+            if prober.turn(now):
+                prober.close()
+                self._probers.remove(prober)
+        if self._probers:
+            self.due = min(prober.due for prober in self._probers)
+            self.tried = next((f"readiness: {prober.tried}" for prober in self._probers if prober.tried), "")
+            late = next((prober for prober in self._probers if prober.expired(now)), None)
+            return self._give_up(late) if late is not None else ""
         self.tried = self._lacking()
         self.ready = not self.tried
         self.due = math.inf if self.ready else now + self._pause
         self._pause = min(self._pause * 1.05, _LAST_LOOK)
         return ""
 
-    def close(self) -> None:
-        """Look no more: end a check that is on its way."""
-        self.due = math.inf
-        if self._prober is not None:
-            self._prober.close()
-            self._prober = None
+    def was_ready(self, now: float) -> bool:
+        """Whether it was ready when it ended, and nobody had seen it: what it said last may not have been read."""
+        return not self.ready and self.due < math.inf and all(one.has_passed_by_now(now) for one in self._probers)
 
-    def _give_up(self, prober: Prober) -> str:
+    def close(self) -> None:
+        """Look no more: end the checks that are on their way."""
         self.due = math.inf
-        prober.close()
-        return f"its readiness probe did not pass in {self._within:g} s: {prober.tried}"
+        for prober in self._probers:
+            prober.close()
+        self._probers = []
+
+    def _give_up(self, late: Prober) -> str:
+        self.close()
+        return f"its readiness probe did not pass in {late.within:g} s: {late.tried}"
 
     def _lacking(self) -> str:
         """What the first endpoint lacks that does not listen yet; empty where all do."""

@@ -63,7 +63,8 @@ def _attempt(
     before = memory.kills()
     ended = begun.stopped()
     if ended is None:
-        ended = kept(plan, run, shard, begun.number, carry_out(plan, run, allocation, shard, begun.number, lifeline))
+        carried = (_workflow if plan.tasks else carry_out)(plan, run, allocation, shard, begun.number, lifeline)
+        ended = kept(plan, run, shard, begun.number, carried)
     settle(plan, run, allocation, (), None, again=False)  # nothing is tried again when the time of the run is up
     cause = cause_of(ended, run, allocation, before)
     again = again_after(plan, run, begun, ended, cause)
@@ -295,25 +296,15 @@ def carry_out(
     """Run the job of `shard`, as part of `crew` where it has one, with the variables `more`; how it ended."""
     role = plan.job
     try:
-        results = results_folder(plan, run, shard, number)
+        who = _who(plan, run, shard, number)
+        words, env, replica = _told(plan, who)
     except OSError as error:
         from hpcrun.node.results import lost
 
         return lost(plan, run, shard, number, error)
-    who = dialects.Who(
-        run_id=plan.run_id,
-        run_dir=run.path,
-        results=results,
-        name=plan.name,
-        shard=shard,
-        shards=plan.shards,
-        sharded=plan.sharded,
-        attempt=number,
-        indexed=plan.indexed,
-    )
-    own = {**dialects.variables(who, allocation, workspace=role.cwd), **(more or {})}
-    given = dialects.for_program(dialects.passed_on(os.environ, plan.export), own, role.env, expand=role.expand)
-    command = [dialects.expanded(word, given) for word in role.command] if role.expand else list(role.command)
+    own = {**dialects.variables(who, allocation, workspace=role.cwd), **replica, **(more or {})}
+    given = dialects.for_program(dialects.passed_on(os.environ, plan.export), own, env, expand=role.expand)
+    command = [dialects.expanded(word, given) for word in words] if role.expand else list(words)
     if role.tasks > 1:
         from hpcrun.node.steps import ranks, without_shape
 
@@ -334,6 +325,38 @@ def carry_out(
         crew=crew,
         warning=plan.warning,
     )
+
+
+def _who(plan: Plan, run: RunDir, shard: int, number: int) -> dialects.Who:
+    return dialects.Who(
+        run_id=plan.run_id,
+        run_dir=run.path,
+        results=results_folder(plan, run, shard, number),
+        name=plan.name,
+        shard=shard,
+        shards=plan.shards,
+        sharded=plan.sharded,
+        attempt=number,
+        indexed=plan.indexed,
+    )
+
+
+def _told(plan: Plan, who: dialects.Who) -> tuple[Sequence[str], Mapping[str, str], Mapping[str, str]]:
+    """The command of a shard, what its spec puts into its environment, and what it is told besides."""
+    if plan.sweep is None:
+        return plan.job.command, plan.job.env, {}
+    from hpcrun.node.swept import as_replica  # most runs are no sweeps
+
+    return as_replica(plan, who)
+
+
+def _workflow(
+    plan: Plan, run: RunDir, allocation: Allocation, _shard: int, number: int, lifeline: int | None
+) -> program.Ended:
+    """Carry out the tasks of a workflow, which is the only shard of its run; how it ended."""
+    from hpcrun.node.workflow import Workflow  # what a plain shard need not load
+
+    return Workflow(plan, run, allocation, number, lifeline).carry_out()
 
 
 def results_folder(plan: Plan, run: RunDir, shard: int, number: int) -> str:
@@ -395,6 +418,12 @@ def time_left(plan: Plan) -> float | None:
     return left if plan.timeout is None else min(left, plan.timeout)
 
 
+_CAUSES: dict[str, Cause] = {
+    "timed_out": "timed_out", "node_failed": "node_failed", "launch_failed": "launch_failed",
+}  # fmt: skip
+"""What a program, or a workflow, was ended for, as a cause."""
+
+
 def cause_of(ended: program.Ended, run: RunDir, allocation: Allocation, kills: int) -> Cause | None:
     """Why an attempt that ended so was no success; None where it was.
 
@@ -407,7 +436,7 @@ def cause_of(ended: program.Ended, run: RunDir, allocation: Allocation, kills: i
         return "out_of_memory" if killed else "failed"
     if ended.why == "told":
         return told_by(run, allocation)
-    return "timed_out" if ended.why == "timed_out" else "lost"
+    return _CAUSES.get(ended.why, "lost")
 
 
 def why_stopped(run: RunDir, cause: Cause | None) -> dict[str, Value]:

@@ -9,11 +9,14 @@ from hpcrun.node import program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import signal
+    from collections.abc import Callable, Mapping, Sequence
 
     from hpcrun.allocation import Allocation
-    from hpcrun.plan import Plan, Role
+    from hpcrun.plan import Plan, Role, Task
     from hpcrun.rundir import RunDir
+else:
+    import _signal as signal  # without the enums that `signal` wraps it in
 
 _SHAPING = (
     "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES", "SLURM_CPUS_PER_TASK", "SLURM_TRES_PER_TASK",
@@ -23,6 +26,11 @@ _SHAPING = (
 )  # fmt: skip
 """What srun would take from the batch script's environment (its manual, INPUT ENVIRONMENT VARIABLES): every step here
 says all of it itself."""
+
+
+_SRUN = ("srun", "--input=none", "--kill-on-bad-exit=0", "--wait=0", "--mpi=none", "--export=ALL")
+AFTER_GRACE = 5.0
+"""Seconds beyond the grace in which everybody must have gone."""
 
 
 class Steps:
@@ -47,6 +55,43 @@ class Steps:
         step = _srun(self._plan, role, count, self._allocation)
         self.processes[_spawn([*step, *agent], environ)] = (role.name, 0, count)
 
+    def start_task(self, task: Task, called: str, nodes: Sequence[str], log: str) -> int:
+        """Start the agents of one try of a workflow's task, which goes by the name `called`; the process that did.
+
+        What srun has to say goes to the task's `log`. Raises OSError where what starts them cannot be started.
+        """
+        agent = [sys.executable or "python3", "-I", "-S", self._run.start, "agent", self._meeting, called]
+        if self._plan.cluster == "local":
+            process = _spawn([*agent, "0"], os.environ, log)
+        else:
+            agent[0] = self._plan.node_python
+            process = _spawn([*_task_step(self._plan, task, nodes), *agent], without_shape(os.environ), log)
+        self.processes[process] = (called, 0, len(nodes))
+        return process
+
+    def end(self, wait: Callable[[Callable[[], bool], float], None]) -> None:
+        """End what still runs of what was started; `wait` waits for a condition for so many seconds at most."""
+        gone = lambda: not self.processes  # noqa: E731
+        wait(gone, AFTER_GRACE)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in self.processes:
+                os.killpg(process, number)
+            wait(gone, AFTER_GRACE)
+
+
+def _task_step(plan: Plan, task: Task, nodes: Sequence[str]) -> list[str]:
+    """The srun that starts an agent on each of a task's `nodes`, in their order."""
+    role = task.role
+    known = all(one.role.memory for one in plan.tasks)
+    return [
+        *_SRUN, f"--job-name={task.name}", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1",
+        f"--nodelist={','.join(nodes)}",
+        # Where one step names no memory, it would have all of it, and the others nothing.
+        f"--mem={role.memory}M" if known else "--mem=0",
+        *(["--overlap"] if task.overlaps else ["--exact", f"--cpus-per-task={role.cpus}"]),
+        f"--gpus-per-node={_gpus(role)}" if role.gpus else "--gres=none",
+    ]  # fmt: skip
+
 
 def without_shape(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` without what would shape a step behind its options' back."""
@@ -55,15 +100,7 @@ def without_shape(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _srun(plan: Plan, role: Role, count: int, allocation: Allocation) -> list[str]:
     """The srun that starts `count` agents of `role` in rank order."""
-    options = [
-        "srun",
-        "--input=none",
-        "--kill-on-bad-exit=0",
-        "--wait=0",
-        "--mpi=none",
-        "--export=ALL",
-    ]
-    return [*options, *_place(plan, role, count, allocation), *amounts(role)]
+    return [*_SRUN, *_place(plan, role, count, allocation), *amounts(role)]
 
 
 def _place(plan: Plan, role: Role, count: int, allocation: Allocation) -> list[str]:
@@ -90,10 +127,14 @@ def amounts(role: Role) -> list[str]:
     if role.memory:
         found.append(f"--mem-per-cpu={-(-role.memory // role.cpus)}M")
     if role.gpus:
-        found.append(f"--gpus-per-task={role.gpu_type + ':' if role.gpu_type else ''}{role.gpus}")
+        found.append(f"--gpus-per-task={_gpus(role)}")
     else:
         found.append("--gres=none")
     return found
+
+
+def _gpus(role: Role) -> str:
+    return f"{role.gpu_type}:{role.gpus}" if role.gpu_type else str(role.gpus)
 
 
 def ranks(role: Role, plan: Plan, command: Sequence[str]) -> list[str]:
@@ -107,8 +148,11 @@ def ranks(role: Role, plan: Plan, command: Sequence[str]) -> list[str]:
     return ["srun", *options, *group, *nodes, f"--ntasks={role.tasks}", *mpi, *amounts(role), *command]
 
 
-def _spawn(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def _spawn(argv: Sequence[str], environ: Mapping[str, str], log: str = "") -> int:
+    files: list[tuple[int | str, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    if log:
+        files.append((os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     return program.spawn(
         program.found(argv[0], environ.get("PATH", os.defpath)), argv, environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)], setsid=True, setsigmask=(), setsigdef=(),
+        file_actions=files, setsid=True, setsigmask=(), setsigdef=(),
     )  # fmt: skip

@@ -40,6 +40,12 @@ def count_failed(plan: Plan, run: RunDir, allocation: Allocation, shard: int) ->
     failed = len(os.listdir(folder))
     if failed > plan.max_failed:
         text = f"{failed} shards have failed for good, and max_failed_indexes is {plan.max_failed}"
+        if plan.sweep is not None and not plan.max_failed:
+            from hpcrun import sweep
+
+            values = sweep.values_at(plan.sweep.variables, shard)
+            name = sweep.replica_name(plan.sweep.task, values.values())
+            text = f"{name} has failed, which ends the other replicas (fail_fast)"
         _stop(run, allocation, "max_failed_indexes", text)
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from hpcrun import config
+from hpcrun.backends import Backend
 from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
+from hpcrun.probes import TaskProbe
 from hpcrun.spec import SPELLINGS, RunSpec
+from hpcrun.workflow import Gpus, Nodes, Probes, Replicas, Resources, Retries, Task, Variable, Workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 HPCRUN = os.path.join(os.path.dirname(sys.executable), "hpcrun")
@@ -58,9 +61,23 @@ def test_specs(page: str, text: str, tmp_path: Path) -> None:
     """Every spec of the documents compiles."""
     path = tmp_path / "spec.yaml"
     path.write_text(text)
-    limits = "--cpus=1"  # what a spec asks for may be more than this machine has
-    done = run(HPCRUN, "compile", limits, "--mem=1M", str(path))
+    # What a spec asks for may be more than this machine has; a workflow has no such options.
+    limits = [] if "workflow:" in text else ["--cpus=1", "--mem=1M"]
+    done = run(HPCRUN, "compile", *limits, str(path))
     assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+def test_the_first_workflow(tmp_path: Path) -> None:
+    """It runs as it stands, and its tasks are those that the page shows."""
+    page = "docs/workflows.md"
+    (tmp_path / "bench.yaml").write_text(next(text for found, text in blocks("yaml") if found == page))
+    done = run(HPCRUN, "run", "bench.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = re.findall(r"^(\w+) +(?:ready|succeeded|running|pending) ", (ROOT / page).read_text(), re.MULTILINE)
+    assert re.findall(r"^(\w+) +succeeded ", done.stdout, re.MULTILINE) == shown
+    assert "4 at a time took" in run(HPCRUN, "logs", "--task", "report").stdout
+    graph = next(text for found, text in blocks("mermaid") if found == page)
+    assert run(HPCRUN, "compile", "--graph", "bench.yaml", cwd=tmp_path).stdout == graph
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("python"))
@@ -85,6 +102,8 @@ def test_every_field_is_documented() -> None:
     words = set(re.findall(r"\w+", text))
     assert [name for name in RunSpec.model_fields if not {name, _camel(name)} & words] == []
     assert [name for name in SPELLINGS if not {name, _camel(name)} & words] == []
+    models = (Workflow, Task, Variable, Replicas, Resources, Nodes, Gpus, Retries, Probes, TaskProbe, Backend)
+    assert [(model, name) for model in models for name in model.model_fields if name not in words] == []
 
 
 def _camel(name: str) -> str:

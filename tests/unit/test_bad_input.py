@@ -23,10 +23,11 @@ NOT_YET_OPTION = NOT_YET.replace("a field", "an option").replace("a spec", "a ru
 USAGE = "Usage: hpcrun {0} [OPTIONS] {1}\nTry 'hpcrun {0} --help' for help.\n\nError: "
 RUN_USAGE = USAGE.format("submit", "SPEC.yaml | COMMAND…")
 FIELDS = (
-    "after, after_fail, after_success, args, backoff, codespec, command, completion_mode, cpus, env, export, fail_fast, "
-    "gang, gpus, image, job, kind, machine, max_failed_indexes, max_parallel, memory, mounts, mpi, name, node_pool, "
-    "nodes, prologue, replicas, resources, results, retries, retry, run_timeout, sbatch, script, shards, "
-    "shards_per_element, signal, start_timeout, stderr, tasks, timeout, topology, worker, working_dir"
+    "after, after_fail, after_success, args, backends, backoff, codespec, command, completion_mode, cpus, env, export, "
+    "fail_fast, gang, gpus, image, job, kind, machine, max_failed_indexes, max_parallel, memory, mounts, mpi, name, "
+    "node_pool, nodes, prologue, replicas, resources, results, retries, retry, run_timeout, sbatch, script, shards, "
+    "shards_per_element, signal, start_timeout, stderr, tasks, timeout, topology, variables, version, worker, workflow, "
+    "working_dir"
 )
 REFERENCE = "wanted the name of a codespec (lower case letters, digits, - . _), or NAME/versions/NUMBER"
 SHELF = "$T/runs-home/codespecs"
@@ -188,7 +189,7 @@ SPEC_LINES = [
     ("worker:\n  command: [b]\n  endpoints: {rpc: http}", f"4: worker.endpoints.rpc: found 'http', {PORT}"),
     ("worker:\n  command: [b]\n  endpoints:\n    rpc: 1\n    RPC: 2", "6: worker.endpoints.RPC: found `RPC` beside `rpc`: both are RPC in upper case; rename one"),
     ("worker:\n  command: [b]\n  readiness: {tcpPort: {}}", "4: worker.readiness.tcpPort.port: is missing"),
-    ("worker:\n  command: [b]\n  readiness: {}", "4: worker.readiness: wanted exactly one of tcp_port, http_get, log_watch and exec"),
+    ("worker:\n  command: [b]\n  readiness: {}", "4: worker.readiness: wanted exactly one of tcp_port, http_get, http_post, log_watch and exec"),
     ("worker:\n  command: [b]\n  tasks: 2", "4: worker.tasks: found a worker of several processes, wanted replicas"),
     ("completionMode: nonindexed", "2: completionMode: found 'nonindexed', wanted 'Indexed' or 'NonIndexed'"),
     ("completionMode: NonIndexed\nbackoffLimitPerIndex: 2", "3: backoffLimitPerIndex: found it beside `completionMode: NonIndexed`, whose shards have no index; wanted `retries`"),
@@ -325,7 +326,7 @@ COMMAND_LINES = [
     ("submit folder.yaml", "folder.yaml: found a directory, wanted a spec file or a command"),
     ("submit good.yaml -N 4", "good.yaml: found '-N' behind the spec file; options go before it, and the program's arguments into it (or --set spec.args='[…]')"),
     ("submit --set shards true", "--set: found 'shards', wanted FIELD=VALUE such as env.A=1 or spec.shards=4"),
-    ("submit --set shards=4 true", "--set: found the variable 'shards'; this version sets fields only: spec.shards=…"),
+    ("submit --set shards=4 true", "--set shards: found the variable 'shards', which the spec has not. For the field of that name write spec.shards=…"),
     ("submit --set =1 true", "--set: found '=1', wanted FIELD=VALUE such as env.A=1 or spec.shards=4"),
     ("submit --set a..b=1 true", "--set: found 'a..b=1', wanted FIELD=VALUE such as env.A=1 or spec.shards=4"),
     ("submit --set spec.shard=4 true", "--set spec.shard: found an unknown key. Did you mean `shards`?"),

@@ -240,7 +240,7 @@ def test_probe_times() -> None:
 CLOUD = (
     "found a field of Tyger's service that has no meaning on a cluster; wanted a codespec without it (docs/scope.md)"
 )
-PROBE = "readiness: wanted exactly one of tcp_port, http_get, log_watch and exec"
+PROBE = "readiness: wanted exactly one of tcp_port, http_get, http_post, log_watch and exec"
 WORKER = "kind: worker\ncommand: [a]\n"
 REFUSED = [
     ("kind: job\n", "1: found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),

@@ -126,6 +126,17 @@ def test_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not here.is_head
 
 
+@pytest.mark.parametrize(("role", "replica", "is_head"), [("train", 0, True), ("worker", 0, True), ("job", 1, False)])
+def test_a_task(monkeypatch: pytest.MonkeyPatch, role: str, replica: int, is_head: bool) -> None:
+    """A task of a workflow has its own name besides, whatever it is called; its first replica is a head."""
+    asked = who(role, replica=replica, replicas=2)
+    told = environ.task(asked, where(), workspace="/work", name=f"{role}_{replica}", nodes=["n3"], rank=0)
+    tell(monkeypatch, {**told, "HPCRUN_SHARD_INDEX": "0"})
+    here = current()
+    assert (here.role, here.task, here.replica, here.replicas) == (role, f"{role}_{replica}", replica, 2)
+    assert here.is_head is is_head
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -40,7 +40,7 @@ def test_another_format(tmp_path: Path, number: object) -> None:
     with pytest.raises(RunFolderError) as caught:
         plans.read(str(path))
     assert str(caught.value) == (
-        f"{path}: not a plan this hpcrun can use: found plan format {number!r}, this hpcrun reads format 3"
+        f"{path}: not a plan this hpcrun can use: found plan format {number!r}, this hpcrun reads format 4"
     )
 
 

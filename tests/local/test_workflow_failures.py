@@ -1,0 +1,111 @@
+"""Each way in which a task can fail, under each policy: what becomes of the workflow, and what people are told.
+
+docs/workflows.md shows this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from machine import Machine, states
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A task that fails: its fields, its state, what is said of it, and whether it is tried again where it may be."""
+
+    fields: dict[str, Any]
+    state: str
+    said: str
+    tried_again: bool
+
+
+LOG = {"log_watch": {"match_pattern": "up"}}
+FAILURES = {
+    "exit code": Failure({"script": ["exit 3"]}, "failed", "failed with exit code 3", True),
+    "signal": Failure({"script": ["kill -9 $$"]}, "failed", "was killed by signal 9", True),
+    "no such program": Failure({"script": ["exec /no/such"]}, "failed", "failed with exit code 127", True),
+    "no such folder": Failure(
+        {"script": ["true"], "working_dir": "/no/such"}, "failed",
+        "cannot enter the working directory '/no/such': No such file or directory", False,
+    ),
+    "timeout": Failure(
+        {"script": ["sleep 1000"], "timeout": "0.5s"}, "timed_out", "took longer than its timeout", True
+    ),
+    "exit before ready": Failure(
+        {"script": ["true"], "probes": {"readiness": LOG}}, "failed", "exited before it was ready", True
+    ),
+    "never ready": Failure(
+        {"script": ["sleep 1000"], "probes": {"readiness": {**LOG, "timeout": "0.5s"}}}, "failed",
+        "its readiness probe did not pass in 0.5 s: 0 of 1 wanted lines of the log match 'up'", False,
+    ),
+    "failure probe": Failure(
+        {"script": ["echo up", "sleep 1000"], "probes": {"failure": LOG}}, "failed",
+        "its failure probe has hit: 1 of 1 wanted lines of the log match 'up'", False,
+    ),
+    "a service that fails": Failure(
+        {"script": ["echo up", "sleep 0.3", "exit 4"], "probes": {"readiness": LOG}}, "failed",
+        "failed with exit code 4", True,
+    ),
+}  # fmt: skip
+POLICIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "fail fast": ({}, {}),
+    "the others go on": ({"fail_fast": False}, {}),
+    "the others of this one go on": ({}, {"fail_fast": False}),
+}
+"""Fields of the workflow, and of the task that fails."""
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kind", FAILURES)
+def test_what_becomes_of_the_others(machine: Machine, kind: str, policy: str) -> None:
+    """The workflow has failed in any case. What needs the task is cancelled, and with fail_fast all the rest is."""
+    failure = FAILURES[kind]
+    of_workflow, of_task = POLICIES[policy]
+    waits = 'until [ -e "$HPCRUN_RESULTS_DIR/over" ]; do sleep 0.05; done'
+    tasks = [
+        {"name": "bad", **failure.fields, **of_task},
+        {"name": "needs_it", "depends_on": ["bad"], "script": ["sleep 1"]},
+        {"name": "other", "script": [waits] if policy == "fail fast" else ["sleep 1"]},
+        {"name": "next", "depends_on": ["other"], "script": ["true"]},
+    ]
+    path = machine.write("spec.yaml", json.dumps({"workflow": {**of_workflow, "tasks": tasks}}))
+    done = machine.hpcrun("run", path)
+    run = machine.open("last")
+    rest = "cancelled" if policy == "fail fast" else "succeeded"
+    begun = kind == "a service that fails"  # what needs it has started by then, and goes on for itself
+    assert done.returncode == 1
+    assert states(run) == {
+        "bad": failure.state, "needs_it": rest if begun else "cancelled", "other": rest, "next": rest,
+    }  # fmt: skip
+    assert run.status().shards[0].detail == f"task bad: {failure.said}"
+    assert failure.said in done.stderr.decode() + done.stdout.decode()
+    assert machine.processes() == []
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_what_is_tried_again(machine: Machine, kind: str) -> None:
+    failure = FAILURES[kind]
+    tasks = [
+        {"name": "bad", **failure.fields, "retries": {"count": 2, "interval": 0.1, "backoff": 2}},
+        {"name": "other", "script": ["sleep 1000"]},
+    ]
+    machine.run(machine.write("spec.yaml", json.dumps({"workflow": {"tasks": tasks}})), code=1)
+    task, _ = machine.open("last").status().tasks
+    assert (task.state, task.tries) == (failure.state, 3 if failure.tried_again else 1)
+
+
+def test_a_failing_replica_ends_its_chain(machine: Machine) -> None:
+    """Of three that go one after another the second fails: the third and what follows are cancelled."""
+    tasks: list[dict[str, Any]] = [
+        {"name": "seq", "replicas": {"count": 3, "policy": "sequential"},
+         "script": ["exit $((SFLOW_REPLICA_INDEX == 1))"]},
+        {"name": "after", "depends_on": ["seq"], "script": ["true"]},
+    ]  # fmt: skip
+    run = machine.run(machine.write("spec.yaml", json.dumps({"workflow": {"tasks": tasks}})), code=1).id
+    assert states(machine.open(run)) == {
+        "seq_0": "succeeded", "seq_1": "failed", "seq_2": "cancelled", "after": "cancelled",
+    }  # fmt: skip
