@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from hpcrun.expressions import ExpressionError
 from hpcrun.fields import Source, by_name, canonical, placed, shown, validated
 from hpcrun.values import Model, Text
-from hpcrun.variables import Variables, evaluated
+from hpcrun.variables import Variables, resolved
 from hpcrun.workflow import NOT_OURS, Names, Positive, Whole
 
 _ABSENT = {"offload_task_logs": f"{NOT_OURS}: the logs of tasks are always written on their nodes"}
@@ -60,7 +59,8 @@ def laid_under(found: Source, variables: Variables) -> Source:
     if len(given) > 1:
         raise found.error(("backends",), f"found {' and '.join(given)}, wanted one: a workflow has one allocation")
     for name in given:
-        one = _evaluated(found.inner("backends", name), variables)
+        inner = found.inner("backends", name)
+        one = resolved(inner, inner.values, variables.scope)
         backend = validated(Backend, one)
         found = found.replaced("backends", found.inner("backends").replaced(name, one))
         if backend.nodes is not None and found.values.get("nodes") is None:
@@ -81,16 +81,6 @@ def _asked(found: Source) -> list[object]:
     if not isinstance(given, dict):
         raise found.error(("sbatch",), f"found {shown(given)}, wanted a mapping of names to values")
     return list(given)
-
-
-def _evaluated(given: Source, variables: Variables) -> Source:
-    values = {}
-    for field, value in given.values.items():
-        try:
-            values[field] = evaluated(value, variables.scope)
-        except ExpressionError as error:
-            raise given.error((field,), str(error)) from error
-    return Source(values, given.places, given.prefix)
 
 
 def _options(backend: Backend, given: Source) -> Iterator[tuple[str, str, object]]:

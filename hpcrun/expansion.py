@@ -17,20 +17,18 @@ from typing import Any
 from hpcrun import later
 from hpcrun.codespec import Codespec, problems
 from hpcrun.errors import SpecError
-from hpcrun.expressions import OPEN, ExpressionError, Later, Names, Scope, TooEarly, text_of
-from hpcrun.fields import Path, Source, dotted, suggestion, validated
+from hpcrun.evaluation import At, environment, has_expressions, task_of, texts_of
+from hpcrun.expressions import Later, Names, text_of
+from hpcrun.fields import Source, dotted, suggestion
 from hpcrun.probes import TaskProbe
 from hpcrun.spec import RunSpec
 from hpcrun.sweep import replica_name
-from hpcrun.values import Env, Model
-from hpcrun.variables import Unplaced, Variables
+from hpcrun.variables import UNNAMED, Unplaced, Variables
 from hpcrun.workflow import Replicas, Task
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _LONGEST = 200
 """Characters of a name, which files are called by."""
-_TEXTS = ("script", "command", "args", "env", "working_dir", "image", "mounts")
-_PROBE_TEXTS = ("port", "host", "url", "headers", "body", "regex_pattern", "match_pattern", "command")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +187,7 @@ def _groups(spec: RunSpec) -> dict[str, _Group]:
     groups: dict[str, _Group] = {}
     for key, raw in spec.workflow.tasks.items():
         field = dotted(("workflow", "tasks", key))
-        with _At(field):
+        with At(field):
             name = variables.scope.text(key)
         if name in groups:
             raise SpecError(f"found {name!r} a second time, wanted names that differ", field=field)
@@ -201,16 +199,16 @@ def _group(
     spec: RunSpec, name: str, key: str, raw: dict[str, Any], variables: Variables, contexts: Mapping[str, Any]
 ) -> _Group:
     source = Source(raw, {}, ("workflow", "tasks", key))
-    task, complete = _validated(source, variables.scope)
+    task, complete = task_of(source, variables.scope)
     swept = _swept(task.replicas, variables, dotted(source.prefix)) if task.replicas else [{}]
     names = [replica_name(name, _parts(index, one)) if task.replicas else name for index, one in enumerate(swept)]
     replicas = [Variables(spec.variables, contexts, one) if one else variables for one in swept]
     tasks = [(task, complete)] * len(swept)
-    if _expressions(raw):
-        tasks = [(task, complete) if one is variables else _validated(source, one.scope) for one in replicas]
+    if has_expressions(raw):
+        tasks = [(task, complete) if one is variables else task_of(source, one.scope) for one in replicas]
     for one in {id(one): one for one, _ in tasks}.values():
         _check(spec, one, source)
-    envs = [_env(replica) for replica in replicas]
+    envs = [environment(replica) for replica in replicas]
     return _Group(name, key, dotted(source.prefix), task, tuple(names), tuple(swept), tuple(tasks), tuple(envs))
 
 
@@ -229,7 +227,7 @@ def _swept(replicas: Replicas, variables: Variables, field: str) -> list[dict[st
             raise SpecError(problem, field=at)
         if name in replicas.variables[:index]:
             raise SpecError(f"found the variable {name!r} a second time, wanted it once", field=at)
-        with _At(at):
+        with At(at):
             domain = variables.domain(name)
         if not domain:
             problem = f"found the variable {name!r}, which has no domain; wanted variables.{name}.domain"
@@ -246,14 +244,6 @@ def _swept(replicas: Replicas, variables: Variables, field: str) -> list[dict[st
             "no `count`", field=f"{field}.replicas.count",
         )  # fmt: skip
     return found
-
-
-def _expressions(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_expressions, value.values()))
-    if isinstance(value, list):
-        return any(map(_expressions, value))
-    return isinstance(value, str) and OPEN in value
 
 
 def _check(spec: RunSpec, task: Task, source: Source) -> None:
@@ -357,81 +347,17 @@ def _sorted(found: Sequence[Expanded]) -> Iterator[Expanded]:
 # Values.
 
 
-class _At:
-    """Makes the ExpressionErrors of its block errors about a field of the spec."""
-
-    def __init__(self, field: str) -> None:
-        self.field = field
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ExpressionError):
-            raise SpecError(str(error), field=self.field) from error
-
-
-def _validated(source: Source, scope: Scope, *, placed: bool = False) -> tuple[Task, bool]:
-    """The task that `source` describes, and whether all of it is evaluated.
-
-    Unless it is `placed`, texts that ask for nodes stay as they are.
-    """
-    values = {key: _resolved(value, (key,), source, scope, placed) for key, value in source.values.items()}
-    return validated(Task, Source(values, source.places, source.prefix)), not _expressions(values)
-
-
-def _resolved(value: Any, path: Path, source: Source, scope: Scope, placed: bool) -> Any:
-    if isinstance(value, dict):
-        return {key: _resolved(one, (*path, key), source, scope, placed) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_resolved(one, (*path, index), source, scope, placed) for index, one in enumerate(value)]
-    if not isinstance(value, str) or OPEN not in value:
-        return value
-    is_text = _is_text(path)
-    try:
-        return scope.text(value) if is_text else scope.value(value)
-    except TooEarly as error:
-        if is_text and not placed:
-            return value
-        raise source.error(path, str(error)) from error
-    except ExpressionError as error:
-        raise source.error(path, str(error)) from error
-
-
-def _is_text(path: Path) -> bool:
-    """Whether the value at `path` of a task is text for whoever gets it, and not read by hpcrun."""
-    if path[0] == "codespec":
-        return len(path) > 1 and path[1] in _TEXTS
-    return path[0] in _TEXTS or (path[0] == "probes" and len(path) > 4 and path[4] in _PROBE_TEXTS)
-
-
-class _Environment(Model):
-    variables: Env
-
-
-def _env(variables: Variables) -> dict[str, str]:
-    """The variables as a program is given them, but those that it is too early for. Raises SpecError."""
-    found = {}
-    for name in variables:
-        with _At(f"variables.{name}.value"):
-            try:
-                found[name] = text_of(variables[name])
-            except TooEarly:
-                continue
-    return validated(_Environment, Source({"variables": found}, {})).variables
-
-
 def _workflow_name(spec: RunSpec) -> str | None:
     assert spec.workflow is not None
     if spec.workflow.name is None:
         return None
-    with _At("workflow.name"):
+    with At("workflow.name"):
         unplaced = {"backends": Unplaced("backends"), "task": Unplaced("task")}
         return Variables(spec.variables, unplaced).scope.text(spec.workflow.name)
 
 
 def _about_workflow(spec: RunSpec) -> Names:
-    return Names("fact of the workflow", {"name": _workflow_name(spec) or spec.name or "workflow"})
+    return Names("fact of the workflow", {"name": _workflow_name(spec) or spec.name or UNNAMED})
 
 
 # What is known when tasks are placed.
@@ -470,9 +396,9 @@ def _texts(
     task = one.task
     if not one.complete:
         source = Source(spec.workflow.tasks[one.key], {}, ("workflow", "tasks", one.key))
-        task, _ = _validated(source, own.scope, placed=True)
+        task, _ = task_of(source, own.scope, placed=True)
     known = len(one.env) == len(spec.variables)
-    env = {**_evaluated(spec.env, own.scope), **(one.env if known else _env(own))}
+    env = {**texts_of(spec.env, own.scope), **(one.env if known else environment(own))}
     return Texts(
         _program(spec, task, named, env),
         tuple(_watching(task.probes.readiness or (), one, found, "readiness")),
@@ -514,11 +440,3 @@ def _watching(probes: Sequence[TaskProbe], one: Expanded, found: Sequence[Expand
             problem = f"found the task {logger!r}, which has {len(named)} replicas; wanted one: {', '.join(named)}"
             raise SpecError(problem, field=field)
         yield probe.model_copy(update={"log_watch": probe.log_watch.model_copy(update={"logger": named[0]})})
-
-
-def _evaluated(env: Mapping[str, str], scope: Scope) -> dict[str, str]:
-    found = {}
-    for name, value in env.items():
-        with _At(f"env.{name}"):
-            found[name] = scope.text(value)
-    return found

@@ -206,7 +206,8 @@ class _Planner:
             raise self._error(one, "nodes.exclude", "found every node", "one that is left")
         if one.indices is None:
             return left
-        return list(dict.fromkeys(self._index(one, "indices", index, left) for index in one.indices))
+        # In the allocation's order: srun numbers the processes of a step so, whatever order it is told.
+        return sorted({self._index(one, "indices", index, left) for index in one.indices})
 
     def _index(self, one: Request, field: str, index: int, there: Sequence[int]) -> int:
         if not -len(there) <= index < len(there):

@@ -125,7 +125,7 @@ def role_of(setting: Setting, program: Codespec, role: str, machine: str | None,
         tasks=program.tasks or program.nodes or 1,
         mpi=program.mpi,
         endpoints=dict(program.endpoints),
-        readiness=probe(program.readiness) if program.readiness else None,
+        readiness=_worker_probe(program.readiness) if program.readiness else None,
         restart=program.restart,
         units=float(cpus or sized.units or sized.cpus),
     )
@@ -162,7 +162,7 @@ def command(setting: Setting, program: Codespec, cwd: str, gpus: int) -> tuple[s
 _OWN_NODE = "$(SFLOW_TASK_NODE_NAME)"
 
 
-def probe(asked: AskedProbe) -> Probe:
+def _worker_probe(asked: AskedProbe) -> Probe:
     """The check that a worker is ready."""
     return _probe(asked, "127.0.0.1", asked.success_threshold)
 

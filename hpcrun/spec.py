@@ -13,17 +13,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from hpcrun import backends, quantity, workflow
+from hpcrun import backends, quantity, variables, workflow
 from hpcrun import codespec as programs
 from hpcrun.backends import Backend
 from hpcrun.codespec import Codespec, CodespecGiven, Program
-from hpcrun.expressions import ExpressionError, TooEarly
 from hpcrun.fields import EntryError, Place, Source, all_of, canonical, dotted, shown, snake, suggestion, validated
 from hpcrun.indexes import MAX_INDEXES
 from hpcrun.retry import BUDGETS
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
 from hpcrun.values import Code, Count, Model, Text, Warned, one_line
-from hpcrun.variables import Unplaced, Variables
 from hpcrun.workflow import VariablesGiven, Workflow
 
 SPELLINGS = {
@@ -326,6 +324,8 @@ _IN_TASKS = {
     "completion_mode": "a workflow without it",
 }
 """Fields of a run that it has not beside `workflow`, and what to write instead."""
+_RESOLVED = ("name", "timeout", "run_timeout", "nodes", "max_parallel", "working_dir", "node_pool", "machine")
+"""Fields beside `workflow` that may hold expressions, besides `env`."""
 
 
 def _of_workflow(found: Source) -> RunSpec:
@@ -333,26 +333,15 @@ def _of_workflow(found: Source) -> RunSpec:
     for field, instead in _IN_TASKS.items():
         if found.values.get(field, RunSpec.model_fields[field].default) != RunSpec.model_fields[field].default:
             raise found.error((field,), f"found `{field}` beside `workflow`, wanted {instead}")
-    variables = _evaluated(found)
-    found = backends.laid_under(found, variables)
+    known = variables.of_run(found)
+    found = variables.resolved(found, _RESOLVED, known.scope)
+    if isinstance(found.values["workflow"], dict):
+        inner = variables.resolved(found.inner("workflow"), ("fail_fast",), known.scope)
+        found = found.replaced("workflow", inner)
+    found = backends.laid_under(found, known)
     spec = validated(RunSpec, found)
     _check_together(spec, found)
     return spec
-
-
-def _evaluated(found: Source) -> Variables:
-    """The variables of a workflow, of which each is known to have a value, or to have one later."""
-    names = found.values.get("variables", {})
-    given = {name: validated(workflow.Variable, found.inner("variables", name)) for name in names}
-    variables = Variables(given, {"backends": Unplaced("backends"), "task": Unplaced("task")})
-    for name in variables:
-        try:
-            variables[name]
-        except TooEarly:
-            continue
-        except ExpressionError as error:
-            raise found.error(("variables", name, "value"), str(error)) from error
-    return variables
 
 
 def _kinds(found: Source, path: tuple[str, ...], kind: str) -> Source:

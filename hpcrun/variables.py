@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hpcrun.expressions import ExpressionError, Later, Names, Scope, TooEarly
-from hpcrun.fields import shown
+from hpcrun.fields import Source, shown, validated
 from hpcrun.workflow import Variable
 
+UNNAMED = "workflow"
+"""What a workflow without a name is called."""
 _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "y", "on"), True),
     **dict.fromkeys(("false", "0", "no", "n", "off"), False),
 }
 """nv-sflow's texts that are booleans."""
+
+
+def of_run(found: Source) -> Variables:
+    """The variables of the run `found`, of which each is known to have a value, or to have one later.
+
+    Raises SpecError for one that has none.
+    """
+    names = found.values.get("variables", {})
+    given = {name: validated(Variable, found.inner("variables", name)) for name in names}
+    contexts: dict[str, Any] = {"backends": Unplaced("backends"), "task": Unplaced("task")}
+    variables = Variables(given, contexts)
+    section = found.values["workflow"]
+    title = section.get("name") if isinstance(section, dict) else None
+    contexts["workflow"] = Names("fact of the workflow", _Title(title or found.values.get("name"), variables))
+    for name in variables:
+        try:
+            variables[name]
+        except TooEarly:
+            continue
+        except ExpressionError as error:
+            raise found.error(("variables", name, "value"), str(error)) from error
+    return variables
 
 
 class Variables(Mapping[str, Any]):
@@ -78,6 +102,23 @@ class _Domains(Mapping[str, list[Any]]):
         return len(self._of)
 
 
+class _Title(Mapping[str, str]):
+    """The name of a workflow, which may ask for variables, that may ask for it."""
+
+    def __init__(self, given: object, variables: Variables) -> None:
+        self._text = UNNAMED if given is None else str(given)
+        self._variables = variables
+
+    def __getitem__(self, key: str) -> str:
+        return {"name": self._variables.scope.text}[key](self._text)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("name",))
+
+    def __len__(self) -> int:
+        return 1
+
+
 class Unplaced(Names):
     """A context that is not there yet."""
 
@@ -104,6 +145,18 @@ def evaluated(value: Any, scope: Scope) -> Any:
     if isinstance(value, dict):
         return {key: evaluated(one, scope) for key, one in value.items()}
     return value
+
+
+def resolved(source: Source, fields: Iterable[str], scope: Scope) -> Source:
+    """`source` with the expressions in these of its fields evaluated, as far as they are there. Raises SpecError."""
+    found = dict(source.values)
+    for field in fields:
+        try:
+            if field in found:
+                found[field] = evaluated(found[field], scope)
+        except ExpressionError as error:
+            raise source.error((field,), str(error)) from error
+    return Source(found, source.places, source.prefix)
 
 
 def _cast(value: Any, kind: str | None) -> Any:

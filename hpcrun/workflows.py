@@ -78,12 +78,10 @@ def of_spec(setting: Setting, spec: RunSpec, limits: Limits, named: Mapping[str,
     """What the workflow of `spec` becomes. Raises SpecError for one that cannot be carried out."""
     found = expanded(spec)
     why = _why_together(spec, found, named)
-    if not why:
-        swept = _swept(spec, found, named)
-        if swept is not None:
-            return swept
-        why = "its replicas differ in more than what they execute and their variables"
-    return _whole(setting, spec, limits, found, named, why)
+    swept = why or _swept(spec, found, named)
+    if isinstance(swept, Swept):
+        return swept
+    return _whole(setting, spec, limits, found, named, swept)
 
 
 def programs(spec: RunSpec, named: Mapping[str, Codespec]) -> list[Codespec]:
@@ -200,7 +198,7 @@ def _whole(
         setting.asked.cwd, placement.nodes, placement.cpus, placement.memory, placement.gpus,
         kinds.pop() if len(kinds) == 1 else "",
     )  # fmt: skip
-    return Whole(job, tasks, placement, _reason(spec, found, placement, why, here=here), why)
+    return Whole(job, tasks, placement, _reason(len(found), placement, why, here=here), why)
 
 
 def _task(setting: Setting, spec: RunSpec, one: Expanded, request: Request, place: Place, made: Texts) -> Task:
@@ -235,9 +233,9 @@ def _task(setting: Setting, spec: RunSpec, one: Expanded, request: Request, plac
     )
 
 
-def _reason(spec: RunSpec, found: Sequence[Expanded], placement: Placement, why: str, *, here: bool) -> str:
-    assert spec.workflow is not None
-    many = f"{len(found)} tasks" if len(found) > 1 else "one task"
+def _reason(tasks: int, placement: Placement, why: str, *, here: bool) -> str:
+    """What it becomes, and why that."""
+    many = f"{tasks} tasks" if tasks > 1 else "one task"
     if here:
         return f"workflow of {many} on this machine ({why})"
     nodes = f"{placement.nodes} nodes" if placement.nodes > 1 else "one node"
@@ -247,8 +245,8 @@ def _reason(spec: RunSpec, found: Sequence[Expanded], placement: Placement, why:
 # An array.
 
 
-def _swept(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespec]) -> Swept | None:
-    """The sweep as a sharded run; None where shards cannot differ as its replicas do."""
+def _swept(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespec]) -> Swept | str:
+    """The sweep as a sharded run, or why shards cannot be what its replicas are."""
     assert spec.workflow is not None
     one = found[0]
     task, request = one.task, _request(spec, one, named)
@@ -257,11 +255,15 @@ def _swept(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespe
     made = texts(spec, found, places, named, nodes=1, gpus_per_node=_gpus_per_node(spec) or request.gpus)
     whats = [made[other.name].program for other in found]
     names = list(one.variables)
-    if any(_frame(what, names) != _frame(whats[0], names) for what in whats) or any(map(_knows_nodes, whats)):
-        return None
+    if any(map(_knows_nodes, whats)):
+        return "it asks for its nodes"
+    if any(_frame(what, names) != _frame(whats[0], names) for what in whats):
+        return "its replicas differ in more than what they execute and their variables"
     differ = any(_executes(what) != _executes(whats[0]) for what in whats)
     variables = tuple((name, tuple(dict.fromkeys(other.variables[name] for other in found))) for name in names)
-    stops = spec.workflow.fail_fast and task.fail_fast is not False and spec.max_failed_indexes is None
+    # Points of a sweep are independent; only who says so wants one that fails to end the others.
+    said = "fail_fast" in spec.workflow.model_fields_set and spec.workflow.fail_fast
+    stops = said and task.fail_fast is not False and spec.max_failed_indexes is None
     first = _frame(whats[0], names)
     fields = {name: getattr(whats[0], name) for name in Codespec.model_fields if name in RunSpec.model_fields}
     own = {

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# numpy's threads would be there to take SIGIO, which the runtime waits for in the thread that it has.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _SCRUBBED = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "HPCRUN_", "XDG_CONFIG_")
 
 

@@ -185,7 +185,6 @@ workflow:
         count: 4
         policy: parallel
       resources:
-        nodes: {{count: 1}}
         gpus:
           count: 2
       script:

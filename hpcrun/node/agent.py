@@ -203,6 +203,7 @@ class _Agent:
             own = dialects.task(
                 self._who, here, workspace=role.cwd, name=self._task.name, nodes=nodes, rank=self._replica
             )
+            os.makedirs(own["SFLOW_TASK_OUTPUT_DIR"], 0o700, exist_ok=True)
         else:
             peers = dialects.Peers(order["peers"], order["port"]) if order.get("peers") else None
             own = {

@@ -374,7 +374,8 @@ class Workflow:
         self._stopped = why
         for part in self._parts.values():
             if part.state not in (*_OVER, "pending"):
-                self._to_end(part, _End("succeeded" if part.state == "ready" else "cancelled", why))
+                end = _End("succeeded", f"ended: {why}") if part.state == "ready" else _End("cancelled", why)
+                self._to_end(part, end)
 
     def _to_end(self, part: _Part, end: _End) -> None:
         """Let a task end so; at once where its programs have not begun."""

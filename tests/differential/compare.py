@@ -33,8 +33,11 @@ MEANT = {
     "odd_task_in_sweep": "a replica has its own values also where a line asks for a task; with sflow the default ones",
     "odd_sweep_fails": "a sweep alone is an array: its shards know nothing of each other, and 3 is the code for some",
     "odd_timeout": "the timeout of a task is kept to; sflow ignores it",
-    "odd_line_start": "^ is the beginning of what the program wrote; sflow reads its log with the time before each line",
-    "odd_stranger": "a port counts only where the service itself listens on it",
+    "odd_yes": "a spec is YAML 1.2, where yes is a text; sflow reads YAML 1.1, where it is true",
+    "odd_domain": "expressions count in domains too, and a derived variable has the value of its replica",
+    "odd_background": "what a task leaves in the background is ended with it; sflow waits for it",
+    "odd_pattern": "a regex_pattern is a regular expression; with sflow it is a plain text, unless it begins with re:",
+    "odd_line_start": "^ is where what the program wrote begins; sflow reads its log with the time before each line",
 }
 """Workflows in which differences are meant, and why."""
 REFUSED = 2
@@ -79,7 +82,8 @@ def _found(workflow: Workflow, sflow: Outcome, hpcrun: Outcome) -> Iterator[Diff
                 yield from told(f"{field} of {name}", theirs, ours)
         yield from told(f"what {name} said", _said(sflow, name), _said(hpcrun, name))
         theirs, ours = _environment(sflow, name), _environment(hpcrun, name)
-        for variable in sorted(theirs):
+        yield from told(f"the start of {name}", bool(theirs), bool(ours))
+        for variable in sorted(theirs if ours else ()):
             yield from told(f"{variable} of {name}", theirs[variable], ours.get(variable))
     yield from told("began too early", _too_early(sflow), _too_early(hpcrun))
     yield from told("left running", 0, hpcrun.left)
@@ -96,10 +100,10 @@ def _said(outcome: Outcome, name: str) -> list[str]:
 
 
 def _environment(outcome: Outcome, name: str) -> dict[str, str]:
-    """What a task has seen: variables as they are, folders by how they lie to each other."""
+    """What a task has seen, if it began: variables as they are, folders by how they lie to each other."""
     started = outcome.of("start", name)
     if not started:
-        return {"(begun)": "no"}
+        return {}
     seen: dict[str, str] = started[-1]["env"]
     folder = seen.get("SFLOW_TASK_OUTPUT_DIR", "?")
     above = seen.get("SFLOW_WORKFLOW_OUTPUT_DIR", "?")
@@ -113,7 +117,7 @@ def _environment(outcome: Outcome, name: str) -> dict[str, str]:
         variable: str(os.path.isabs(seen.get(variable, "")))
         for variable in ("SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR")
     }
-    return {"(begun)": "yes", **seen, **relative, **absolute}
+    return {**seen, **relative, **absolute, "what is a folder": " ".join(sorted(started[-1]["folders"]))}
 
 
 def _too_early(outcome: Outcome) -> list[tuple[str, str]]:

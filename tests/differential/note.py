@@ -27,7 +27,8 @@ def write(kind, **more):
 
 def start():
     watched = os.environ["WATCHED"].split()
-    write("start", env={name: value for name, value in os.environ.items() if name in watched or name[:6] == "SFLOW_"})
+    seen = {name: value for name, value in os.environ.items() if name in watched or name[:6] == "SFLOW_"}
+    write("start", env=seen, folders=[name for name, value in seen.items() if os.path.isdir(value)])
 
 
 def meet(*names):

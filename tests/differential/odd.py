@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from differential.workflows import Workflow, bare, family, free_port, nap, ready_when, server, swept, task, workflow
+from differential.workflows import Workflow, bare, family, logger, nap, ready_when, swept, task, workflow
 
 
 @family
@@ -52,21 +52,32 @@ def odd_timeout(random: Random, name: str) -> Workflow:
 
 @family
 def odd_line_start(random: Random, name: str) -> Workflow:
-    probes = ready_when(log_watch={"regex_pattern": "re:^listening"}, timeout=3)
+    probes = ready_when(log_watch={"regex_pattern": "re:^listening"}, timeout=9)
     service = bare("service", "$NOTE up", "echo listening", "sleep 60", probes=probes)
     return workflow(name, [service, task("client", depends_on=["service"])])
 
 
 @family
-def odd_stranger(random: Random, name: str) -> Workflow:
-    """The port that a service is to listen on is another's."""
-    port = free_port()
-    probes = ready_when(tcp_port={"port": port}, timeout=3)
-    return workflow(
-        name,
-        [
-            server("listens", port, 0, probes=probes),
-            bare("does_not", "sleep 60", probes=probes, depends_on=["listens"]),
-            task("client", depends_on=["does_not"]),
-        ],
-    )
+def odd_yes(random: Random, name: str) -> Workflow:
+    return workflow(name, [task("a")], V="yes")
+
+
+@family
+def odd_domain(random: Random, name: str) -> Workflow:
+    """An expression in a domain, and a variable that is made of one that is swept over."""
+    base, values = {"value": 4, "type": "integer"}, {"value": 8, "domain": [8, "${{ BASE * 4 }}"], "type": "integer"}
+    replicas = {"variables": ["SIZE"], "policy": "sequential"}
+    return workflow(name, [task("a", replicas=replicas)], BASE=base, SIZE=values, DERIVED="size ${{ SIZE }}")
+
+
+@family
+def odd_background(random: Random, name: str) -> Workflow:
+    """What a task leaves in the background."""
+    return workflow(name, [task("a", "(sleep 2; $NOTE say late) &"), task("after", "sleep 3", depends_on=["a"])])
+
+
+@family
+def odd_pattern(random: Random, name: str) -> Workflow:
+    line = "[engine] ready (1/2)"
+    service = logger("engine", 0.2, line=f"'{line}'", probes=ready_when(log_watch={"regex_pattern": line}, timeout=9))
+    return workflow(name, [service, task("client", depends_on=["engine"])])

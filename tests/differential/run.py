@@ -26,7 +26,7 @@ import differential.odd
 import differential.refused
 import differential.succeeding  # noqa: F401
 from differential.compare import Difference, differences
-from differential.sides import by_hpcrun, by_sflow
+from differential.sides import SFLOW, by_hpcrun, by_sflow
 from differential.workflows import FAMILIES, Workflow, generate
 
 AT_ONCE = 4
@@ -45,6 +45,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*FAMILIES, []], metavar="NAME", help=", ".join(FAMILIES))
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if not SFLOW:
+        parser.error("found no sflow on PATH; wanted nv-sflow: pip install nv-sflow==0.3.1, or its program in SFLOW")
     began = time.monotonic()
     workflows = generate(arguments.seed, arguments.names)
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -64,7 +64,7 @@ class Outcome:
 
 def by_sflow(workflow: Workflow, folder: Path) -> Outcome:
     """Carried out by nv-sflow in its local backend."""
-    assert SFLOW, "wanted nv-sflow: pip install nv-sflow==0.3.1, or name its program in SFLOW"
+    assert SFLOW, "found no sflow, wanted what `pip install --group dev` installs"
     machine = _prepared(workflow, folder)
     done = machine.command(SFLOW, "run", *_arguments(workflow), deadline=180)
     found = sorted((machine.cwd / "sflow_output").glob("*/sflow_summary.log"))

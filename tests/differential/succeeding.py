@@ -256,6 +256,29 @@ def service_that_ends(random: Random, name: str) -> Workflow:
 
 
 @family
+def service_log_literal(random: Random, name: str) -> Workflow:
+    """A pattern to match is a plain text."""
+    line = "[engine] ready (1/2)"
+    engine = logger("engine", 0.2, line=f"'{line}'", probes=ready_when(log_watch={"match_pattern": line}))
+    return workflow(name, [engine, task("client", nap(random), depends_on=["engine"])])
+
+
+@family
+def service_stranger(random: Random, name: str) -> Workflow:
+    """Whoever listens on the port of a service: it is ready."""
+    port = free_port()
+    probes = ready_when(tcp_port={"port": port}, timeout=30)
+    return workflow(
+        name,
+        [
+            server("listens", port, 0, probes=probes),
+            bare("does_not", "sleep 60", probes=probes, depends_on=["listens"]),
+            task("client", depends_on=["does_not"]),
+        ],
+    )
+
+
+@family
 def ready_and_gone(random: Random, name: str) -> Workflow:
     """What a service that has ended well leaves in its log makes it ready, too."""
     probes = ready_when(log_watch={"regex_pattern": "listening"})
@@ -293,6 +316,15 @@ def retried_before_ready(random: Random, name: str) -> Workflow:
             task("client", depends_on=["flaky"]),
         ],
     )
+
+
+@family
+def retried_after_ready(random: Random, name: str) -> Workflow:
+    """A service that fails when it was ready is tried again, too; what had begun goes on."""
+    lines = ("$NOTE up", "echo listening", "test $($NOTE count counter) -ge 2 || { sleep 2; exit 3; }", "sleep 120")
+    probes = ready_when(log_watch={"regex_pattern": "listening"})
+    service = bare("service", *lines, retries={"count": 2, "interval": 1}, probes=probes)
+    return workflow(name, [service, task("client", "sleep 8", depends_on=["service"])])
 
 
 @family

@@ -268,3 +268,13 @@ def test_a_benchmark_against_a_server_that_is_late(machine: Machine) -> None:
     assert spans[0][0] - float(text_of(run, "began")) > 2
     assert all(one[1] <= two[0] for one, two in itertools.pairwise(spans))
     assert machine.processes() == []
+
+
+def test_a_task_has_a_folder_for_its_results(machine: Machine) -> None:
+    """nv-sflow's, which is there when the task begins."""
+    run = machine.run(spec(machine, """
+        workflow:
+          tasks:
+            - {name: one, script: ['echo 1 >"$SFLOW_TASK_OUTPUT_DIR/out"']}
+    """))  # fmt: skip
+    assert text_of(run, "one/out") == "1\n"

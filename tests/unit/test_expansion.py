@@ -280,6 +280,15 @@ workflow:
     assert probe.http_get.url == f"http://{head}:80/health"
 
 
+def test_name_of_the_workflow() -> None:
+    """The name may use variables, variables may use the name, and both at once go round in a circle."""
+    text = "variables: {{A: 1, LABEL: '${{{{ workflow.name }}}}-x'}}\nworkflow: {{name: '{}', tasks: {{t: {{script: x}}}}}}"
+    assert of(text.format("w${{ A }}"))[0].env["LABEL"] == "w1-x"
+    assert refused(text.format("w${{ LABEL }}")) == (
+        "f.yaml:1: variables.LABEL.value: found variables that need each other: LABEL needs LABEL"
+    )
+
+
 def test_environment() -> None:
     """Variables win over the run's environment, and the task's own over both."""
     text = """\

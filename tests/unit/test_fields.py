@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from unit.made import source
 
 from hpcrun import specfile
+from hpcrun.errors import SpecError
 from hpcrun.fields import Source, dotted, shown, snake, suggestion
 
 PLAIN = st.recursive(
@@ -64,6 +65,37 @@ def test_set() -> None:
     )
     assert found.values == {"shards": 5, "env": {"A": "x=y", "B": ""}, "args": [1, "b"], "name": "[:"}
     assert found.place(("env", "A")).field == "--set env.A"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8", 8),
+        ("0.5", 0.5),
+        ("1e3", 1000.0),
+        ("on", True),
+        ("No", False),
+        ("fast", "fast"),
+        ("", ""),
+        ("a=b", "a=b"),
+        ("[1", "[1"),
+        ('{"k": [1]}', {"k": [1]}),
+    ],
+)
+def test_set_a_variable(text: str, value: object) -> None:
+    """--set with a plain name gives a variable its value, whose type is told as nv-sflow does it."""
+    found = specfile.from_settings([f"X={text}"])
+    assert found.values == {"variables": {"X": {"value": value}}}
+    assert found.place(("variables", "X", "value")).field == "--set X"
+
+
+def test_set_a_domain() -> None:
+    """A list becomes the domain of a variable, and its first the value."""
+    found = specfile.from_settings(["X=[16, 32]", 'Y=["a"]'])
+    domains = {"X": {"value": 16, "domain": [16, 32]}, "Y": {"value": "a", "domain": ["a"]}}
+    assert found.values == {"variables": domains}
+    with pytest.raises(SpecError, match="--set X: found an empty list"):
+        specfile.from_settings(["X=[]"])
 
 
 def test_surrogates_survive(tmp_path: Path) -> None:

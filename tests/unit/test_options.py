@@ -262,3 +262,24 @@ def test_a_warning_on_the_command_line() -> None:
     found = compiled("--signal", "B:USR1@90", "prog")
     assert found["warning"] == [10, 90]
     assert ["signal", "B:USR1@90"] in found["components"][0]
+
+
+def test_variables_of_a_workflow(tmp_path: Path) -> None:
+    """--set gives a variable of the workflow its value or its domain, and knows no other variables."""
+    (tmp_path / "spec.yaml").write_text(
+        "variables: {SIZE: {value: 1, domain: [1, 2]}}\n"
+        "workflow: {tasks: {t: {replicas: {variables: [SIZE]}, script: x}}}\n"
+    )
+    assert compiled("spec.yaml")["shards"] == 2
+    assert compiled("--set", "SIZE=[3,4,5]", "spec.yaml")["sweep"]["variables"] == [["SIZE", ["3", "4", "5"]]]
+    assert compiled("--set", "workflow.tasks.t.replicas.policy=sequential", "spec.yaml")["shape"] == "workflow"
+    for words, said in (
+        ("SIZ=3", "--set SIZ: found the variable 'SIZ', which the spec has not. Did you mean `SIZE`?"),
+        (
+            "timeout=3",
+            "--set timeout: found the variable 'timeout', which the spec has not. For the field",
+        ),
+        ("SIZE=3", "--set SIZE: found 3, which is not in its domain [1, 2]"),
+    ):
+        done = CliRunner().invoke(main, ["compile", "--set", words, "spec.yaml"], prog_name="hpcrun")
+        assert (done.exit_code, said in done.stderr) == (2, True), done.stderr

@@ -93,7 +93,7 @@ def test_nodes() -> None:
     found = placed(wanted, Room(None, None))
     assert found.nodes == 4
     assert {name: nodes for name, (nodes, _) in where(found).items()} == {
-        "own_0": (0, 1), "own_1": (2, 3), "turn_0": (0, 1, 2), "turn_1": (0, 1, 2), "last": (3, 0), "rest": (1, 2),
+        "own_0": (0, 1), "own_1": (2, 3), "turn_0": (0, 1, 2), "turn_1": (0, 1, 2), "last": (0, 3), "rest": (1, 2),
         "all": (0, 1, 2, 3),
     }  # fmt: skip
 

@@ -116,6 +116,23 @@ def test_sections_of_the_workflow() -> None:
     assert (list(found.variables), found.timeout) == (["A", "B"], 7200.0)
 
 
+def test_expressions_beside_the_workflow() -> None:
+    """What stands beside the tasks may use variables, too."""
+    workflow = {**TASKS["workflow"], "timeout": "${{ MINUTES }}m", "failFast": "${{ MINUTES > 10 }}"}
+    found = spec.from_source(
+        spec.raw(
+            {
+                "variables": {"MINUTES": 5},
+                "workflow": workflow,
+                "nodes": "${{ MINUTES - 3 }}",
+                "name": "n${{ MINUTES }}",
+            }
+        )
+    )
+    assert found.workflow is not None
+    assert (found.timeout, found.workflow.fail_fast, found.nodes, found.name) == (300.0, False, 2, "n5")
+
+
 def test_backend() -> None:
     """What a backend says are options of sbatch, where the run does not say otherwise."""
     backend = {
@@ -189,6 +206,7 @@ REFUSED = [
     (f"{T}\nversion: 0.2", "2: version: found '0.2', wanted '0.1'"),
     (f"{T}\nartifacts: []", "2: artifacts: found a field of nv-sflow's that hpcrun does not have; wanted the files where the nodes see them, and their paths as variables"),
     (f"{T}\nbackends: {{a: {{}}, b: {{}}}}", "2: backends: found a and b, wanted one: a workflow has one allocation"),
+    (f"{T}\nnodes: ${{{{ N }}}}", "2: nodes: found '${{ N }}': there is no 'N'."),
     (f"{T}\nbackends: {{a: {{type: docker}}}}", "2: backends.a.type: found 'docker', wanted 'slurm' or 'local'"),
     (f"{T}\nbackends: {{a: {{partition: '${{{{ P }}}}'}}}}", "2: backends.a.partition: found '${{ P }}': there is no 'P'."),
     (f"{T}\nbackends: {{a: {{extra_args: [-p x]}}}}", "2: backends.a.extra_args: found '-p x', wanted options such as --OPTION=VALUE"),

@@ -178,20 +178,22 @@ def test_commands_of_a_sweep() -> None:
 
 
 def test_an_array_as_any_other() -> None:
-    """Retries, time limits, throttle and amounts are those of a sharded run, and the first failure stops it."""
+    """Retries, time limits, throttle and amounts are those of a sharded run; a failure ends the others where the spec says so."""
     task = {
         "replicas": {"variables": ["BATCH_SIZE"]}, "retries": {"count": 2, "interval": 30}, "timeout": "5m",
         "resources": {"gpus": {"count": 2}, "cpus": 4, "memory": "8G"},
     }  # fmt: skip
     made = plan({"train": task}, variables=BATCH_SIZE, max_parallel=2, retries={"preempted": 1})
     assert (made.budgets["failed"], made.budgets["preempted"], made.backoff, made.timeout) == (2, 1, 30, 300)
-    assert (made.batches[0].throttle, made.max_failed) == (2, 0)
+    assert (made.batches[0].throttle, made.max_failed) == (2, None)
     options = dict(made.components[0])
     assert {name: options[name] for name in ("cpus-per-task", "mem-per-cpu", "gpus", "time")} == {
         "cpus-per-task": "4", "mem-per-cpu": "2048M", "gpus": "2", "time": "8"
     }  # fmt: skip
-    assert plan({"train": task}, variables=BATCH_SIZE, workflow={"fail_fast": False}).max_failed is None
-    assert plan({"train": {**task, "fail_fast": False}}, variables=BATCH_SIZE).max_failed is None
+    told = {"variables": BATCH_SIZE, "workflow": {"fail_fast": True}}
+    assert plan({"train": task}, **told).max_failed == 0
+    assert plan({"train": task}, max_failed_indexes=3, **told).max_failed == 3
+    assert plan({"train": {**task, "fail_fast": False}}, **told).max_failed is None
 
 
 @pytest.mark.parametrize(
@@ -205,6 +207,7 @@ def test_an_array_as_any_other() -> None:
         ({"replicas": {"variables": ["BATCH_SIZE"]}}, {"nodes": 3}, "each replica runs on 3 nodes"),
         ({"replicas": {"variables": ["BATCH_SIZE"]}, "resources": {"nodes": {"indices": [0]}}}, {}, "it names its nodes or GPUs"),
         ({"replicas": {"variables": ["BATCH_SIZE"]}}, {"topology": "flat"}, "as the spec says"),
+        ({"replicas": {"variables": ["BATCH_SIZE"]}, "script": ["echo ${{ task.train[0].nodes[0].name }}"]}, {}, "it asks for its nodes"),
         ({"replicas": {"variables": ["BATCH_SIZE"]}, "env": {"X": "${{ BATCH_SIZE }}"}}, {},
          "its replicas differ in more than what they execute and their variables"),
     ],
