@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from hpcrun.cli.tail import last_lines
+from hpcrun.logtail import last_lines
 from hpcrun.run import Run
 from hpcrun.states import SHARD_STATES
 from hpcrun.status import RunStatus, ShardStatus
@@ -108,12 +108,12 @@ def _waiting_for_a_reason(status: RunStatus) -> list[ShardStatus]:
 def _last_words(run: Run, shard: ShardStatus) -> str:
     path = run.log_paths(shard.index)[-1]
     said = last_lines(path, _TAIL)
-    if not said.strip():
+    if not "".join(said).strip():
         said, path = run.launch_messages(shard), "what Slurm wrote" if run.plan.cluster == "slurm" else "its supervisor"
-        said = "\n".join(said.splitlines()[-_TAIL:])
-    if not said.strip():
+        said = said[-_TAIL:]
+    if not "".join(said).strip():
         return f"shard {shard.index} wrote nothing; its log is {run.log_paths(shard.index)[-1]}\n"
-    quoted = "".join(f"  {line}\n" for line in said.splitlines())
+    quoted = "".join(f"  {line}\n" for line in said)
     return f"shard {shard.index}, last lines of {path}:\n{quoted}"
 
 
