@@ -6,15 +6,18 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcrun import mapping
 from hpcrun.call import apply
 from hpcrun.calls import Failure, Results, raisable
 from hpcrun.errors import UsageError
-from hpcrun.payload import Call, named, pickled
+from hpcrun.payload import named, pickled
 from hpcrun.run import Run
 from hpcrun.submission import check_fields, refuse_function, submit_calls
+
+if TYPE_CHECKING:
+    from hpcrun.payload import Call
 
 Returned = TypeVar("Returned")
 _QUIET, _LONGEST = 0.05, 0.5

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.calls import Results
 from hpcrun.errors import UsageError
-from hpcrun.payload import Call
 from hpcrun.submission import refuse_function, submit_calls
+
+if TYPE_CHECKING:
+    from hpcrun.payload import Call
 
 SHARDS = 1000
 """How many shards a map has where nobody has said it: with more items, each shard has several."""

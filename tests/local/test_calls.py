@@ -511,6 +511,44 @@ print(json.dumps([Model().cost(), Model.price, type(found[0]) is Model, isinstan
     assert said(machine, script) == [300, 100, True, True, 300]
 
 
+def test_what_loads_cloudpickle(machine: Machine) -> None:
+    """A plain function of the script and the data that it returns do without, and what else there is goes by it."""
+    script = """
+class Point:
+    def __init__(self, x):
+        self.x = x
+offset = 10
+def shifted(x):
+    return offset + x
+def plain(x):
+    return [shifted(x), json.dumps({"x": x}), "cloudpickle" in sys.modules]
+def given(point):
+    return [point.x, __name__]
+print(json.dumps([
+    list(hpcrun.map(plain, [1])), list(hpcrun.map(given, [Point(2)])), list(hpcrun.map(lambda x: x, [Point(3)]))[0].x,
+    [one.x for one in list(hpcrun.map(lambda x: {"a": (x,)}, [Point(4)]))[0]["a"]],
+    list(hpcrun.map(lambda x: plain, [5]))[0](6), list(hpcrun.map((lambda y: lambda x: x + y)(7), [1]))[0],
+]))
+"""
+    assert said(machine, script) == [[[11, '{"x": 1}', False]], [[2, "__main__"]], 3, [4], [16, '{"x": 6}', True], 8]
+
+
+def test_classes_of_the_script_are_read_elsewhere(machine: Machine) -> None:
+    """Their instances bring them along: no other process has them under the name that they have in the script."""
+    script = """
+class Point:
+    x = 3
+def points(kind, many):
+    return [kind() for _ in range(many)]
+run = hpcrun.map(points, [Point], [2]).run
+run.wait()
+print(json.dumps(run.id))
+"""
+    [found] = machine.open(said(machine, script)).results()
+    assert [type(one).__name__ for one in found] == ["Point", "Point"]
+    assert [one.x for one in found] == [3, 3]
+
+
 def test_a_function_that_forks(machine: Machine) -> None:
     """A child that comes back from it leaves nothing, and makes no further calls."""
     script = """
