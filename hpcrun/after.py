@@ -8,7 +8,6 @@ comes that wants to wait, and shared by all that come after. Locally the supervi
 from __future__ import annotations
 
 import os
-import secrets
 
 from hpcrun import events, script
 from hpcrun.cluster import Cluster
@@ -19,6 +18,7 @@ from hpcrun.rundir import RunDir
 from hpcrun.spec import RunSpec
 from hpcrun.states import TERMINAL, from_slurm
 from hpcrun.upstream import KINDS, hindered, met, outcome, refusal
+from hpcrun.whole import write_whole
 
 
 def resolve(spec: RunSpec, home: str, cluster: Cluster) -> tuple[Upstream, ...]:
@@ -106,7 +106,7 @@ def _submit(run: Run, in_round: int, cluster: Cluster, templates: str | None) ->
     """Submit the finaliser of `run`; its id."""
     path = run.dir.finish_script(in_round)
     text, called = script.template(templates)
-    _write(path, script.render_finish(run.plan, run.dir, text, called, in_round=in_round))
+    write_whole(path, script.render_finish(run.plan, run.dir, text, called, in_round=in_round))
     # Jobs that have ended are left out: of most of them Slurm knows nothing any more.
     left = dict.fromkeys(shard.job.split("_")[0] for shard in run.status().shards if shard.state not in TERMINAL)
     try:
@@ -132,11 +132,3 @@ def stop_if_too_late(run: RunDir, upstream: tuple[Upstream, ...], cluster: Clust
                 cluster.cancel(run, tuple(reversed(jobs)))
             except HpcrunError:  # its shards find the word when they start
                 pass
-
-
-def _write(path: str, text: str) -> None:
-    """Write the file `path` so that nobody sees it half written."""
-    own = f"{path}.{secrets.token_hex(4)}"
-    with open(own, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    os.replace(own, path)

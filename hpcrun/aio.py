@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from hpcrun import mapping, submission
-from hpcrun.calls import Failure, Results
+from hpcrun.calls import Results, given
 from hpcrun.run import Run
 from hpcrun.status import RunStatus, ShardStatus
 
@@ -39,6 +39,9 @@ class AsyncRun:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+
+    def __repr__(self) -> str:
+        return f"AsyncRun({self.id!r})"
 
     @property
     def id(self) -> str:
@@ -103,6 +106,9 @@ class AsyncResults:
     def __len__(self) -> int:
         return len(self._results)
 
+    def __repr__(self) -> str:
+        return f"Async{self._results!r}"
+
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
@@ -117,11 +123,11 @@ class AsyncResults:
     async def as_completed(self) -> AsyncIterator[tuple[int, Any]]:
         """`Results.as_completed`."""
         results = self._results
-        while not results.is_over():
-            for number, found in results.taken():
-                yield number, found.error if isinstance(found, Failure) else found
-            if not results.is_over():
+        for step in results.steps():
+            if step is None:
                 await asyncio.to_thread(results.look, every=True)
+            else:
+                yield step[0], given(step[1])
 
 
 async def _stepped(steps: Iterator[Item]) -> AsyncIterator[Item]:

@@ -7,16 +7,18 @@ after the other, and leaves what each has returned or raised. It ends with code 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import types
-from collections.abc import Callable
-from typing import Any
 
-from hpcrun import checkpoints, returned
+from hpcrun import checkpoints, pickling, returned
 from hpcrun.errors import HpcrunError, UsageError
 from hpcrun.payload import Payload, named, pickled
 from hpcrun.rundir import RunDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 COMMAND = "import sys; sys.path[:] = filter(None, sys.path); import hpcrun.call; hpcrun.call.main({})"
 """What the interpreter is given: the folder it is in is none of its own, or whoever writes there has code run."""
@@ -42,7 +44,7 @@ def main(anew: bool) -> None:
 
 def apply(call: bytes) -> Any:
     """Make the call that is pickled in `call`: function, positional and keyword arguments."""
-    function, args, kwargs = pickle.loads(call)
+    function, args, kwargs = pickling.loads(call)
     return function(*args, **kwargs)
 
 
@@ -60,7 +62,7 @@ class _Calls:
         self._out = returned.Writer(run.returned(shard, attempt))
         self._process = os.getpid()
         if attempt:
-            self._out.add(returned.KEPT, 0, pickle.dumps(sorted(self._done)))
+            self._out.add(returned.KEPT, 0, pickling.dumps(sorted(self._done)))
 
     def close(self) -> None:
         """Have all of it on the disk, as far as it is this process's own."""
@@ -73,12 +75,12 @@ class _Calls:
         try:
             function, first, calls = self._loaded()
         except Exception as error:  # whatever the modules that it takes do when they are imported
-            self._failed(returned.ALL, 0, error)
+            self._failed(returned.ALL, 0, error, last=True)
             return 1
         code = 0
         for number, (args, kwargs) in enumerate(calls, first):
             if number not in self._done:
-                code |= self._call(function, args, kwargs, number)
+                code |= self._call(function, args, kwargs, number, last=number == first + len(calls) - 1)
         return code
 
     def _loaded(self) -> tuple[Callable[..., Any], int, list[Any]]:
@@ -93,13 +95,15 @@ class _Calls:
                 )
             before, after = who["path"]
             sys.path[:] = list(dict.fromkeys([*before, *sys.path, *after]))
-            function = pickle.loads(who["function"])
+            function = pickling.loads(who["function"])
             if payload.chunks > 1:
                 return function, *payload.arguments(self._shard)
             return function, self._shard, payload.arguments(0)[1]
 
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: int) -> int:
-        """Make one call, and leave what comes of it; 1 where that is an error."""
+    def _call(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], number: int, *, last: bool
+    ) -> int:
+        """Make one call, the `last` one or not, and leave what comes of it; 1 where that is an error."""
         try:
             value = function(*args, **kwargs)
             if isinstance(value, types.CoroutineType):
@@ -113,13 +117,13 @@ class _Calls:
         except BaseException as error:
             code = _exit_code(error)
             self._leave_if_forked(code)
-            self._failed(returned.ERROR, number, error)
+            self._failed(returned.ERROR, number, error, last=last)
             if isinstance(error, SystemExit):  # by a wish of the function, or of one of its hooks
                 sys.exit(code or 1)  # it has not returned
             return 1
         finally:
             checkpoints.forget()
-        self._out.add(returned.VALUE, number, body)
+        self._out.add(returned.VALUE, number, body, last=last)
         return 0
 
     def _leave_if_forked(self, code: int) -> None:
@@ -128,7 +132,7 @@ class _Calls:
             checkpoints.flush()
             os._exit(code)
 
-    def _failed(self, kind: int, number: int, error: BaseException) -> None:
+    def _failed(self, kind: int, number: int, error: BaseException, *, last: bool) -> None:
         """Leave an error; its traceback goes into the shard's log too, without the lines of this module."""
         import traceback  # what loads this is in no hurry any more
 
@@ -138,7 +142,8 @@ class _Calls:
         text = "".join(traceback.format_exception(type(error), error, trace))
         checkpoints.flush()
         os.write(2, text.encode("utf-8", "replace"))
-        self._out.add(kind, number, returned.error_body(error, text, os.uname().nodename, self._attempt))
+        body = returned.error_body(error, text, os.uname().nodename, self._attempt)
+        self._out.add(kind, number, body, last=last)
 
 
 def _exit_code(error: BaseException) -> int:

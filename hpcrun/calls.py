@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcrun import returned
 from hpcrun.errors import CallFailed, RemoteTraceback, RunFolderError, UsageError
+from hpcrun.logtail import last_lines
 from hpcrun.payload import Payload
 from hpcrun.returned import Body
 from hpcrun.states import TERMINAL
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hpcrun.run import Run
     from hpcrun.status import RunStatus, ShardStatus
 
-_TAIL_BYTES, _TAIL_LINES = 8192, 20
+_TAIL_LINES = 20
 _LOOK_AGAIN = 0.2
 _COMES_WITHIN, _TOLD_WITHIN = 30.0, 3.0
 """Seconds after the end of a shard until what it has returned, or raised, counts as missing."""
@@ -89,22 +90,30 @@ class Results:
         """The next result, which is there. Raises what its call has raised."""
         number, self._next = self._next, self._next + 1
         found = opened(self._ready.pop(number))
-        if not isinstance(found, Failure):
-            return found
-        if self._return_exceptions:
-            return found.error
-        raise raisable(found.error)
+        if isinstance(found, Failure) and not self._return_exceptions:
+            raise raisable(found.error)
+        return given(found)
 
     def as_completed(self) -> Iterator[tuple[int, Any]]:
         """(number, value) of each call that has not been given yet, in the order in which they come.
 
         What a call has raised is given in the place of its value, never raised: an exception would hide the others.
         """
-        while not self.is_over():
-            for number, found in self.taken():
-                yield number, found.error if isinstance(found, Failure) else found
-            if not self.is_over():
+        for step in self.steps():
+            if step is None:
                 self.look(every=True)
+            else:
+                yield step[0], given(step[1])
+
+    def steps(self) -> Iterator[tuple[int, Any] | None]:
+        """What `as_completed` gives, with a `Failure` for what a call has raised, step by step.
+
+        At each None whoever iterates has ``look(every=True)`` called, in its own way, before it goes on.
+        """
+        while not self.is_over():
+            yield from self.taken()
+            if not self.is_over():
+                yield None
 
     def is_over(self) -> bool:
         """Whether all has been given."""
@@ -156,7 +165,8 @@ class Results:
         if shard.state not in TERMINAL:
             return False
         assert self._status is not None
-        return self._status.done or shard.state == "succeeded" or shard.cause == "failed"
+        recorded = shard.ended is not None and not self.run.plan.gang  # of a gang all ends count together
+        return self._status.done or shard.state == "succeeded" or shard.cause == "failed" or recorded
 
     def _gather(self, shard: ShardStatus, mine: _Shard, *, over: bool) -> None:
         calls = self._calls_of(shard.index)
@@ -243,13 +253,12 @@ class _Shard:
         """Why a call of a shard that is through has no value."""
         if self._damage is not None:
             return self._damage
-        log = _tail(self._run, shard)
         last = self._attempts[-1] if self._attempts else None
         body = None if last is None else last.errors.get(call, last.all)
         if body is not None:
-            return _raised(body, call, shard, log)
+            return _raised(self._run, body, call, shard)
         before = [attempt.errors[call] for attempt in self._attempts if call in attempt.errors]
-        return _failed(self._run, call, shard, log, before[-1] if before else None)
+        return _failed(self._run, call, shard, before[-1] if before else None)
 
 
 class _Attempt:
@@ -289,6 +298,11 @@ def opened(found: Body | Failure) -> Any:
         return Failure(error)
 
 
+def given(found: Any) -> Any:
+    """`found`, a value or a `Failure`, as it is given where nothing is raised."""
+    return found.error if isinstance(found, Failure) else found
+
+
 def raisable(error: BaseException) -> BaseException:
     """`error`, or what can be raised in its place where it would mean something else to whoever iterates."""
     if isinstance(error, (StopIteration, StopAsyncIteration)):
@@ -315,11 +329,12 @@ def _layout(run: Run) -> tuple[bool, int, list[int]]:
         ) from error
 
 
-def _raised(body: bytes, call: int, shard: ShardStatus, log: str) -> BaseException:
+def _raised(run: Run, body: bytes, call: int, shard: ShardStatus) -> BaseException:
     """The exception that a call has raised, with its traceback as the cause."""
     facts = returned.error_facts(body)
     where = f"call {call}, in attempt {facts['attempt']} of shard {shard.index} on {facts['node']}"
-    remote = RemoteTraceback(f"\n{where}:\n\n{facts['text']}{_shown(log, facts['text'])}")
+    log = _tail(run, shard, but=facts["text"])
+    remote = RemoteTraceback(f"\n{where}:\n\n{facts['text']}{_shown(log)}")
     try:
         error = returned.exception_of(facts["exception"])
         if not isinstance(error, Exception):  # sys.exit() there is not to end this process
@@ -328,14 +343,15 @@ def _raised(body: bytes, call: int, shard: ShardStatus, log: str) -> BaseExcepti
     except Exception:  # it could not be pickled, its class is not here, or does what it likes
         error = CallFailed(
             f"{where}, raised {facts['type']}: {facts['message']}", call=call, shard=shard.index,
-            attempt=facts["attempt"], cause=shard.cause, node=facts["node"], log=log,
+            attempt=facts["attempt"], cause=shard.cause, node=facts["node"], log=_tail(run, shard),
         )  # fmt: skip
         error.__cause__ = remote
     return error
 
 
-def _failed(run: Run, call: int, shard: ShardStatus, log: str, before: bytes | None) -> CallFailed:
+def _failed(run: Run, call: int, shard: ShardStatus, before: bytes | None) -> CallFailed:
     """The error of a call that nobody has told of in the last attempt; one `before` it may have had another end."""
+    log = _tail(run, shard)
     how: str = shard.cause or shard.state
     if shard.signal:
         how += f", killed by signal {shard.signal}"
@@ -349,27 +365,35 @@ def _failed(run: Run, call: int, shard: ShardStatus, log: str, before: bytes | N
         earlier = f"; attempt {facts['attempt']} had raised {facts['type']}: {facts['message']}"
     return CallFailed(
         f"call {call} has returned nothing: shard {shard.index} of run {run.id} has ended{on} ({how}){detail}{earlier}"
-        f"{_shown(log, '')}", call=call, shard=shard.index, attempt=shard.attempt or 0, cause=shard.cause,
+        f"{_shown(log)}", call=call, shard=shard.index, attempt=shard.attempt or 0, cause=shard.cause,
         node=shard.node, log=log,
     )  # fmt: skip
 
 
-def _tail(run: Run, shard: ShardStatus) -> str:
-    """The last lines of a shard's log."""
+def _tail(run: Run, shard: ShardStatus, but: str = "") -> str:
+    """The last lines of a shard's log, besides those of the traceback `but`, which stand in it too."""
     if shard.attempt is None:
         return ""
-    found = []
+    other = but.rstrip("\n").split("\n") if but else []
+    found: list[str] = []
     for path in run.log_paths(shard.index, shard.attempt):
-        try:
-            with open(path, "rb") as file:
-                file.seek(max(os.fstat(file.fileno()).st_size - _TAIL_BYTES, 0))
-                found += file.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
-        except OSError:
-            continue
-    return "\n".join(found)
+        found += _without(last_lines(path, _TAIL_LINES + len(other)), other)[-_TAIL_LINES:]
+    return "\n".join(found).strip("\n")
 
 
-def _shown(log: str, text: str) -> str:
-    """The end of the log as a message shows it, unless that is what stands there already."""
-    rest = log.replace(text.rstrip("\n"), "").strip("\n") if text else log
-    return "\n\nthe end of its log:\n" + "\n".join(f"  {line}" for line in rest.splitlines()) if rest else ""
+def _without(lines: list[str], block: list[str]) -> list[str]:
+    """`lines` without those of `block`, the first of which may be further up than where `lines` begin."""
+    size = len(block)
+    for at in range(len(lines) - size + 1 if size else 0):
+        if lines[at : at + size] == block:
+            return lines[:at] + lines[at + size :]
+    for missing in range(1, size):
+        left = block[missing:]
+        if lines[: len(left)] == left:
+            return lines[len(left) :]
+    return lines
+
+
+def _shown(log: str) -> str:
+    """The end of a log, where there is one, as a message shows it."""
+    return "\n\nthe end of its log:\n" + "\n".join(f"  {line}" for line in log.splitlines()) if log else ""

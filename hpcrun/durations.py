@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hpcrun import parts
 from hpcrun.errors import UsageError
+from hpcrun.whole import write_whole
 
 _LEAST = 0.001
 """Seconds that a test counts at least: running one at all takes that, whatever its own code took."""
@@ -43,7 +44,7 @@ _WANTED = "wanted a JSON object of seconds by test, as --hpcrun-store-durations 
 
 def keep(path: str, own: Mapping[str, float]) -> None:
     """Add `own` to the durations in the file `path`, of a suite that one process runs."""
-    parts.write(path, _text({**(read(path) or {}), **own}))
+    write_whole(path, _text({**(read(path) or {}), **own}))
 
 
 def keep_part(path: str, folder: str, shard: int, own: Mapping[str, float]) -> None:
@@ -52,7 +53,7 @@ def keep_part(path: str, folder: str, shard: int, own: Mapping[str, float]) -> N
     The shards of a run leave theirs in `folder`.
     """
     os.makedirs(folder, exist_ok=True)
-    parts.write(os.path.join(folder, f"{shard}.json"), _text(own))
+    write_whole(os.path.join(folder, f"{shard}.json"), _text(own))
     parts.merge(folder, path, lambda found: _merged(path, found.values()))
 
 

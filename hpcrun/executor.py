@@ -6,15 +6,18 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcrun import mapping
 from hpcrun.call import apply
 from hpcrun.calls import Failure, Results, raisable
 from hpcrun.errors import UsageError
-from hpcrun.payload import Call, named, pickled
+from hpcrun.payload import named, pickled
 from hpcrun.run import Run
-from hpcrun.submission import submit_calls
+from hpcrun.submission import check_fields, refuse_function, submit_calls
+
+if TYPE_CHECKING:
+    from hpcrun.payload import Call
 
 Returned = TypeVar("Returned")
 _QUIET, _LONGEST = 0.05, 0.5
@@ -36,6 +39,9 @@ class Executor(concurrent.futures.Executor):
     def __init__(self, *, cluster: str | None = None, python: str | None = None, **fields: Any) -> None:
         if "shards" in fields:
             raise UsageError("found shards for an executor, wanted none: each call is one; max_parallel limits them")
+        if "max_workers" in fields:
+            raise UsageError("found max_workers, wanted max_parallel, which says how many calls of a run go on at once")
+        check_fields(fields)
         self._options: dict[str, Any] = {"cluster": cluster, "python": python}
         self._fields = {"name": "calls", **fields}
         self._lock = threading.Condition()
@@ -50,6 +56,8 @@ class Executor(concurrent.futures.Executor):
 
         Raises UsageError where the call cannot be pickled, and RuntimeError after `shutdown`.
         """
+        if not callable(fn):
+            refuse_function(fn)
         call: Call = ((pickled((fn, args, kwargs), f"a call of {fn!r}"),), {})  # as they are now
         future: concurrent.futures.Future[Returned] = concurrent.futures.Future()
         with self._lock:
@@ -148,14 +156,15 @@ def _await(run: Run, futures: list[concurrent.futures.Future[Any]]) -> None:
     try:
         results = run.stream()
         patience = _PATIENCE
-        while not results.is_over():
-            for number, found in results.taken():
-                if isinstance(found, Failure):
-                    futures[number].set_exception(raisable(found.error))
-                else:
-                    futures[number].set_result(found)
-            if not results.is_over():
+        for step in results.steps():
+            if step is None:
                 patience = _look(results, patience)
+                continue
+            number, found = step
+            if isinstance(found, Failure):
+                futures[number].set_exception(raisable(found.error))
+            else:
+                futures[number].set_result(found)
     except BaseException as error:
         for future in futures:
             if not future.done():

@@ -20,6 +20,7 @@ from xml.etree.ElementTree import Element
 
 from hpcrun import parts
 from hpcrun.errors import HpcrunError, UsageError
+from hpcrun.whole import write_whole
 
 _COUNTS = ("tests", "failures", "errors", "skipped")
 _CASES = {"tests": ".//testcase", "failures": ".//failure", "errors": ".//error", "skipped": ".//skipped"}
@@ -67,7 +68,7 @@ def finish(out: str, which: Which, exit_code: int, tests: int) -> int:
         suites.append(_error(which, title, "No test has failed. The output of the shard says what has happened."))
     for suite in suites:
         _mark(suite, which)
-    parts.write(part, _text(suites, which.run))
+    write_whole(part, _text(suites, which.run))
     return merge(out, which)
 
 
@@ -206,7 +207,7 @@ def by_hand(out: str, paths: Sequence[str]) -> list[int]:
     missing = sorted(set(range(one.shards)) - {which.shard for which in came}) if one else []
     if one:
         suites += [_missing(one._replace(shard=shard), "It is not among the reports to merge.") for shard in missing]
-    parts.write(out, _text(suites, one.run if one else ""))
+    write_whole(out, _text(suites, one.run if one else ""))
     return missing
 
 

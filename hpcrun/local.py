@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from hpcrun.cluster import AccountingRow, Charge, Limits, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
 from hpcrun.indexes import fold_indexes
+from hpcrun.logtail import last_lines
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
 
@@ -80,7 +81,9 @@ class Local:
         code = supervisor.wait()  # it has left a child behind, which is nobody's
         if said != "ready":
             raise SubmissionRefused(
-                f"the local supervisor ended with code {code}", tuple(argv), _tail(run.local_messages)
+                f"the local supervisor ended with code {code}",
+                tuple(argv),
+                "\n".join(last_lines(run.local_messages, 20)),
             )
         return f"local-{pid}"
 
@@ -176,8 +179,3 @@ def _devices(environ: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(map(str, range(len(os.listdir("/proc/driver/nvidia/gpus")))))
     except OSError:
         return ()
-
-
-def _tail(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()[-2000:].strip()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.calls import Results
 from hpcrun.errors import UsageError
-from hpcrun.payload import Call
-from hpcrun.submission import submit_calls
+from hpcrun.submission import refuse_function, submit_calls
+
+if TYPE_CHECKING:
+    from hpcrun.payload import Call
 
 SHARDS = 1000
 """How many shards a map has where nobody has said it: with more items, each shard has several."""
@@ -39,9 +42,13 @@ def map(  # noqa: A001 - as the built-in one and those of concurrent.futures and
     """
     if not iterables:
         raise UsageError("found a map over nothing, wanted something to iterate over after the function")
-    for name, value in (("chunksize", chunksize), ("shards", shards)):
-        if value is not None and (value < 1):
-            raise UsageError(f"found {name}={value!r}, wanted a number from 1")
+    if not callable(function):
+        refuse_function(function)
+    if "kwargs" in fields:
+        raise UsageError(
+            "found kwargs for a map, wanted functools.partial(function, name=value), which has them for all"
+        )
+    chunksize, shards = _number("chunksize", chunksize), _number("shards", shards)
     if chunksize is not None and shards is not None:
         raise UsageError("found chunksize and shards, of which each follows from the other; wanted one of them")
     calls: Iterator[Call] = ((args, {}) for args in zip(*iterables, strict=False))
@@ -52,6 +59,16 @@ def map(  # noqa: A001 - as the built-in one and those of concurrent.futures and
     chunks = _by_size(every, chunksize) if chunksize is not None else _by_count(list(every), shards or SHARDS)
     run = submit_calls(function, chunks, cluster=cluster, python=python, fields=fields, mapped=True)
     return Results(run, return_exceptions=return_exceptions)
+
+
+def _number(name: str, value: int | None) -> int | None:
+    try:
+        found = None if value is None else operator.index(value)
+    except TypeError:
+        found = 0
+    if found is not None and found < 1:
+        raise UsageError(f"found {name}={value!r}, wanted a number from 1")
+    return found
 
 
 def _by_size(calls: Iterator[Call], size: int) -> Iterator[list[Call]]:

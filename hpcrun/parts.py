@@ -9,22 +9,11 @@ from __future__ import annotations
 
 import os
 
+from hpcrun.whole import write_whole
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def write(path: str, data: bytes) -> None:
-    """Make `data` the content of the file `path` in one step, so that nobody sees a part of it."""
-    own = f"{path}.{os.uname().nodename}.{os.getpid()}"
-    try:
-        with open(own, "wb") as file:
-            file.write(data)
-        os.replace(own, path)
-    except BaseException:
-        if os.path.exists(own):
-            os.unlink(own)
-        raise
 
 
 def merge(folder: str, out: str, combined: Callable[[dict[int, str]], bytes]) -> None:
@@ -35,7 +24,7 @@ def merge(folder: str, out: str, combined: Callable[[dict[int, str]], bytes]) ->
     """
     before: object = None
     while (there := _parts(folder)) != before:
-        write(out, combined({index: there[index][0] for index in sorted(there)}))
+        write_whole(out, combined({index: there[index][0] for index in sorted(there)}))
         before = there
 
 

@@ -15,30 +15,31 @@ belongs to the user and nobody else may write to it: to unpickle is to run whate
 from __future__ import annotations
 
 import os
-import pickle
-import re
 import stat
 import struct
 import sys
-import sysconfig
-from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO
 
+from hpcrun import pickling
 from hpcrun.errors import RunFolderError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, BinaryIO
+
+    Call = tuple[tuple[Any, ...], dict[str, Any]]
+    """The positional and the keyword arguments of one call."""
 
 try:
     from _blake2 import blake2b  # what hashlib has under this name, without OpenSSL, which takes a shard 4 ms to load
 except ImportError:
     from hashlib import blake2b
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""The positional and the keyword arguments of one call."""
 _DIGEST = 16
 _CHUNK = struct.Struct(f"<QQQ{_DIGEST}s")
 _END = struct.Struct(f"<8sQQ{_DIGEST}sQQQ{_DIGEST}s{_DIGEST}s")
 _PLACE = struct.Struct("<QQ")
 _MAGIC = b"hpcrun\0\1"
-_STDLIB_ZIP = re.compile(r"python\d+\.zip")
 
 
 def digest(data: bytes | memoryview) -> bytes:
@@ -51,7 +52,10 @@ def pickled(value: object, what: str) -> bytes:
 
     Raises UsageError, which names `what` it is, where that cannot be done.
     """
-    import cloudpickle  # 15 ms, and of no use to commands
+    plain = pickling.plain(value)
+    if plain is not None:
+        return plain
+    import cloudpickle  # 35 ms of CPU, which most shards do without
 
     try:
         return bytes(cloudpickle.dumps(value))
@@ -76,7 +80,7 @@ def write(path: str, function: object, chunks: Iterable[list[Call]]) -> tuple[in
     table: list[bytes] = []
     calls = 0
     with _Output(path) as file:
-        head = pickle.dumps(who)
+        head = pickling.dumps(who)
         file.write(head)
         at = len(head)
         for chunk in chunks:
@@ -138,6 +142,9 @@ def _chunk(calls: list[Call], first: int) -> bytes:
 
 def _own_path() -> tuple[list[str], list[str]]:
     """Where this process finds modules that are not the interpreter's own, before and after those."""
+    import re  # what no shard needs
+    import sysconfig
+
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     own = {os.path.realpath(sysconfig.get_path(kind)) for kind in kinds}
     own |= {os.path.join(path, "lib-dynload") for path in own}
@@ -145,7 +152,7 @@ def _own_path() -> tuple[list[str], list[str]]:
     after: list[str] = []
     found = before
     for entry in map(os.path.abspath, sys.path):
-        if os.path.realpath(entry) in own or _STDLIB_ZIP.fullmatch(os.path.basename(entry)):
+        if os.path.realpath(entry) in own or re.fullmatch(r"python\d+\.zip", os.path.basename(entry)):
             found = after
         else:
             found.append(entry)
@@ -205,7 +212,7 @@ class Payload:
 
     def who(self) -> dict[str, Any]:
         """``python`` and ``path`` of the submitting interpreter, and the pickle of the ``function``."""
-        found: dict[str, Any] = pickle.loads(self._read(*self._head))
+        found: dict[str, Any] = pickling.loads(self._read(*self._head))
         return found
 
     def arguments(self, chunk: int) -> tuple[int, list[Call]]:
@@ -217,7 +224,7 @@ class Payload:
         data = self._bytes(at, length)
         if _of_chunk(chunk, first, data) != wanted:
             raise self._damaged(f"{length} bytes at {at} have changed")
-        found: list[Call] = pickle.loads(data)
+        found: list[Call] = pickling.loads(data)
         return first, found
 
 

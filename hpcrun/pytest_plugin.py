@@ -33,6 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the file of durations (default: .test_durations, as pytest-split has it)",
     )  # fmt: skip
     group.addoption(
+        "--hpcrun-call", metavar="NAME", default="",
+        help="what tells several calls of pytest in one run apart that differ in options of a conftest.py alone",
+    )  # fmt: skip
+    group.addoption(
         "--hpcrun-store-durations", action="store_true", help="add how long the tests take to the file of durations"
     )
 

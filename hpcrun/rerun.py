@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,9 +12,10 @@ from hpcrun.config import Config
 from hpcrun.errors import UsageError
 from hpcrun.indexes import fold_indexes, parse_indexes
 from hpcrun.plan import Batch, Plan
-from hpcrun.sending import send, write_whole
+from hpcrun.sending import send
 from hpcrun.states import TERMINAL
 from hpcrun.status import RunStatus
+from hpcrun.whole import write_whole
 
 if TYPE_CHECKING:
     from hpcrun.run import Run
@@ -56,7 +58,7 @@ def _chosen(run: Run, status: RunStatus, asked: str | Iterable[int]) -> tuple[in
             waits = "" if status.done else "; it still goes on"
             raise UsageError(f"run {run.id} has no shard that has failed{waits}")
         return tuple(range(run.plan.shards)) if run.plan.gang else tuple(ended)
-    given = parse_indexes(asked) if isinstance(asked, str) else sorted(set(asked))
+    given = _given(asked)
     for shard in given:
         if not 0 <= shard < run.plan.shards:
             raise UsageError(f"found shard {shard}, wanted 0 to {run.plan.shards - 1}")
@@ -71,6 +73,15 @@ def _chosen(run: Run, status: RunStatus, asked: str | Iterable[int]) -> tuple[in
     if run.plan.gang and len(given) < run.plan.shards:
         raise UsageError(f"found {fold_indexes(given)} of a gang, which is tried again whole; wanted `failed`")
     return tuple(given)
+
+
+def _given(asked: str | Iterable[int]) -> list[int]:
+    try:
+        return list(parse_indexes(asked)) if isinstance(asked, str) else sorted({operator.index(one) for one in asked})
+    except TypeError:
+        raise UsageError(
+            f"found {asked!r}, wanted the shards to try again: 'failed', an index set such as '3,17', or [3, 17]"
+        ) from None
 
 
 def _check_time(plan: Plan, status: RunStatus) -> None:
@@ -115,7 +126,7 @@ def _next_round(run: Run) -> int:
     One that somebody had begun who was killed before anything of it was submitted is passed over.
     """
     number = run.round() + 1
-    while not sender.claim(run.dir, os.path.join(run.dir.path, "claims", f"round.{number}")):
+    while not sender.claim(run.dir, run.dir.round_claim(number)):
         number += 1
     return number
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import functools
 import io
 import os
-import pickle
 import struct
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any
 
+from hpcrun import pickling
 from hpcrun.errors import RunFolderError
 from hpcrun.payload import digest, opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 _PLACE = struct.Struct("<4sIQQ")
 _HEAD = struct.Struct("<4sIQQ16s")
@@ -39,8 +42,8 @@ class Writer:
         self._timer: threading.Timer | None = None
         self._problem: OSError | None = None
 
-    def add(self, kind: int, call: int, body: bytes) -> None:
-        """Write one frame. Raises OSError."""
+    def add(self, kind: int, call: int, body: bytes, *, last: bool = False) -> None:
+        """Write one frame; after the `last` one the file is ended at once. Raises OSError."""
         place = _PLACE.pack(_MAGIC, kind, call, len(body))
         head = place + digest(place + digest(body))
         done = os.writev(self._file, (head, body))
@@ -50,7 +53,9 @@ class Writer:
                 rest = rest[os.write(self._file, rest) :]
         if self._problem is not None:
             raise self._problem
-        if self._timer is None:
+        if self._timer is None and not last:
+            import threading  # what a shard with one call does without
+
             self._timer = threading.Timer(_SYNC_AFTER, self._sync)
             self._timer.daemon = True
             self._timer.start()
@@ -158,7 +163,7 @@ def error_body(error: BaseException, text: str, node: str, attempt: int) -> byte
         "exception": whole, "type": type(error).__name__, "text": text, "node": node, "attempt": attempt,
         "message": _message(error),
     }  # fmt: skip
-    return pickle.dumps(facts)
+    return pickling.dumps(facts)
 
 
 def _is_alike(made: BaseException, error: BaseException) -> bool:
@@ -188,7 +193,7 @@ def loads(data: bytes) -> Any:
     return _Unpickler(io.BytesIO(data)).load()
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickling.Unpickler):
     """Of cloudpickle's means of making classes, those that take care of the ones that are here."""
 
     def __init__(self, file: io.BytesIO) -> None:
@@ -231,5 +236,5 @@ def _message(error: BaseException) -> str:
 
 def error_facts(body: bytes) -> dict[str, Any]:
     """The facts of an error's frame: ``exception`` (a pickle, or empty), ``type message text node attempt``."""
-    found: dict[str, Any] = pickle.loads(body)
+    found: dict[str, Any] = pickling.loads(body)
     return found

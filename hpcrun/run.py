@@ -13,6 +13,7 @@ from hpcrun.cluster import Charge, Cluster, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, RunFolderError, RunNotFound, UsageError
 from hpcrun.inquiry import Inquiry
 from hpcrun.ledger import Entry
+from hpcrun.logtail import last_lines
 from hpcrun.rundir import RunDir
 from hpcrun.status import (
     Attempt,
@@ -32,6 +33,9 @@ from hpcrun.status import (
 if TYPE_CHECKING:
     from hpcrun.calls import Results
     from hpcrun.tasks import TaskStatus
+
+_MESSAGES = 20
+"""Lines of what Slurm wrote that may be of use."""
 
 
 def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "python3") -> Cluster:
@@ -65,6 +69,9 @@ class Run:
 
     def __init__(self, path: str, cluster: Cluster | None = None) -> None:
         self.dir = RunDir(path)
+        if not os.path.isdir(path):
+            by_id = "" if os.sep in path else f"; Run.open({path!r}) finds a run by its id"
+            raise RunFolderError(path, f"there is no such folder, wanted that of a run{by_id}")
         self.plan = plan.read(self.dir.plan)
         self._cluster = cluster or connect(self.plan.cluster)
         self._ended: dict[int, tuple[Attempt, ...]] = {}
@@ -241,8 +248,8 @@ class Run:
         UsageError for a shard, an attempt, a worker or a task that there is not.
         """
         self._check_process(role, replica)
-        if not 0 <= shard < self.plan.shards:
-            raise UsageError(f"found shard {shard}, wanted 0 to {self.plan.shards - 1}")
+        if shard not in range(self.plan.shards):
+            raise UsageError(f"found shard {shard!r}, wanted 0 to {self.plan.shards - 1}")
         number = max(len(ledger.read(self.dir, shard)) - 1, 0)
         if attempt_number is not None and not 0 <= attempt_number <= number:
             raise UsageError(f"found attempt {attempt_number} of shard {shard}, wanted 0 to {number}")
@@ -291,15 +298,14 @@ class Run:
                     found.append(file.read())
         return "".join(found)
 
-    def launch_messages(self, shard: ShardStatus) -> str:
-        """What Slurm itself wrote for a shard whose program never started: the reason, as a rule."""
+    def launch_messages(self, shard: ShardStatus) -> list[str]:
+        """The last lines that Slurm itself wrote for a shard whose program never started: the reason, as a rule."""
         job, _, task = shard.job.partition("_")
         paths = [self.dir.slurm_output(job, int(task) if task else None), self.dir.local_messages]
         for path in paths:
             if os.path.exists(path):
-                with open(path, encoding="utf-8", errors="replace") as file:
-                    return file.read()
-        return ""
+                return last_lines(path, _MESSAGES)
+        return []
 
     def _never_launched(self, sent: Submitted) -> frozenset[int]:
         """The shards of which Slurm has opened no output, as it does before anything of a job runs."""

@@ -87,6 +87,10 @@ class RunDir:
         """How the run had ended with this round, as the runs that wait for it are told."""
         return os.path.join(self.path, f"{_round_of('outcome', in_round)}.json")
 
+    def round_claim(self, in_round: int) -> str:
+        """The file that says who has begun a round of retries by hand; there is none of a round that nobody has."""
+        return os.path.join(self.path, "claims", f"round.{in_round}")
+
     def round(self, in_round: int) -> str:
         """The file that holds the shards of a round of retries by hand, as an index set."""
         return os.path.join(self.path, "claims", f"round.{in_round}.shards")

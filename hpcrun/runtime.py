@@ -26,7 +26,7 @@ NODE_MODULES = (
     "indexes", "node/__init__", "node/entry", "node/program", "node/shard", "node/batch", "node/local",
     "node/wire", "node/hub", "node/gang", "node/steps", "node/ports", "node/probe", "node/agent", "node/together",
     "node/requeue", "node/meeting", "node/memory", "node/stopping", "node/readiness", "node/waiting", "node/finish",
-    "node/notice", "node/results", "results", "sweep", "later", "tasks", "node/workflow", "node/swept",
+    "node/notice", "node/results", "results", "logtail", "sweep", "later", "tasks", "node/workflow", "node/swept",
     # How runs stand that others wait for: only the two above load these.
     "upstream", "states", "plan", "cluster", "status", "slurm", "local", "run", "follow",
     "hasten", "revive", "sender", "reconcile", "inquiry",

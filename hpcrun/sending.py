@@ -229,16 +229,3 @@ def _account(run: RunDir, batches: Sequence[Batch], jobs: Mapping[int, str]) -> 
         f"  `hpcrun status {run.run_id}` finds out once Slurm answers; `hpcrun cancel {run.run_id}` ends it, "
         f"`hpcrun retry {run.run_id}` submits what is missing"
     )
-
-
-def write_whole(path: str, text: str, *, durable: bool = False) -> None:
-    """Write the file `path` whole: nobody sees a part of it, whatever happens on the way.
-
-    With `durable` it is on the disk before this returns.
-    """
-    with open(f"{path}.part", "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    os.replace(file.name, path)

@@ -50,9 +50,10 @@ def shard(
     number of items, as one block, and leaves up to ``count - 1`` items out. `index` and `count` are those of
     `hpcrun.current`, 0 of 1 outside of a run, unless both are given.
 
-    Lists, tuples, numpy arrays, torch tensors (both along their first axis) and what pandas has keep their type, and
-    so does a range that is not shuffled; other sequences become lists. Of numpy, torch and pandas parts that are not
-    shuffled share the memory of the whole. Several data are sharded alike, and the answer is a tuple.
+    Lists, tuples, numpy arrays, torch tensors (both along their first axis), what pandas has and the data sets of
+    Hugging Face keep their type, and so does a range that is not shuffled; other sequences become lists. Of numpy,
+    torch and pandas parts that are not shuffled share the memory of the whole. Several data are sharded alike, and the
+    answer is a tuple.
 
     Raises UsageError for data of different lengths, and for what has no length or no order.
     """
@@ -108,8 +109,10 @@ def _picked(order: range | list[int], index: int, count: int, drop_last: bool) -
 
 def _length(data: Any) -> int:
     """How many items `data` has. Raises UsageError where it cannot be sharded."""
+    if _is_of_hugging_face(data):
+        return len(data)
     shape = getattr(data, "shape", None)
-    if shape is not None and not hasattr(data, "iloc"):
+    if shape is not None and not hasattr(data, "iloc") and not isinstance(data, Mapping):
         if len(shape) == 0:
             raise UsageError(f"shard(): found {_kind(data)} and no dimensions, wanted one dimension or more")
         return int(shape[0])  # len() of a sparse matrix is an error
@@ -123,7 +126,22 @@ def _length(data: Any) -> int:
     raise UsageError(f"shard(): found {_kind(data)}, wanted a list, a tuple or an array; {_instead(data)}")
 
 
+def _is_of_hugging_face(data: Any) -> bool:
+    """Whether `data` is a data set of Hugging Face, which has a shape and an order, and is indexed by columns too."""
+    has_rows = hasattr(data, "select") and hasattr(data, "num_rows") and not isinstance(data, Mapping)
+    return has_rows and _is_named(data, "datasets")
+
+
+def _is_named(data: Any, package: str) -> bool:
+    """Whether the class of `data` is of the package called so, which need not be there."""
+    return type(data).__module__.partition(".")[0] == package
+
+
 def _instead(data: Any) -> str:
+    if _is_named(data, "datasets"):
+        if isinstance(data, Mapping):
+            return 'each of its splits is a data set: shard(data["train"])'
+        return "it is read as a stream: data.shard(num_shards=here.count, index=here.index), with here = current()"
     if isinstance(data, Mapping):
         return "shard(sorted(data)) is a part of its keys"
     if isinstance(data, Set):
@@ -137,6 +155,8 @@ def _instead(data: Any) -> str:
 
 def _taken(data: Any, picked: range | list[int]) -> Any:
     """The items of `data` with the numbers `picked`, as the type of `data`."""
+    if _is_of_hugging_face(data):
+        return data.select(picked)
     if hasattr(data, "iloc"):
         return data.iloc[_subscript(picked)]
     if hasattr(data, "shape"):

@@ -216,6 +216,11 @@ class RunSpec(Program):
     """Where nv-sflow runs the workflow; what it says is in `sbatch` and `nodes` too."""
 
 
+def is_field(name: str) -> bool:
+    """Whether a run has a field called so, in any of its spellings."""
+    return SPELLINGS.get(snake(name), snake(name)) in (*RunSpec.model_fields, "job", "kind")
+
+
 def spelled(source: Source) -> Source:
     """`source` with every field in its one spelling; sources are spelled alike before one is laid over another.
 

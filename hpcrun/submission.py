@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcrun import after, events, registry, runtime, script, spec, specfile
 from hpcrun import config as settings
@@ -23,18 +23,21 @@ from hpcrun.plan import Plan
 from hpcrun.roles import Submission
 from hpcrun.run import Run, connect, runs_folder
 from hpcrun.rundir import RunDir
-from hpcrun.sending import announce, send, write_whole
+from hpcrun.sending import announce, send
 from hpcrun.status import submitted
+from hpcrun.whole import write_whole
 
 if TYPE_CHECKING:
     from hpcrun.payload import Call
 
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing that looks like something else
 _ID_LENGTH = 8
+_SHOWN = 60
+"""Characters of a value that an error shows."""
 
 
 def submit(
-    what: Callable[..., Any] | Sequence[str] | str | Mapping[str, Any],
+    what: Callable[..., Any] | Sequence[str] | str | os.PathLike[str] | Mapping[str, Any],
     *args: Any,
     kwargs: Mapping[str, Any] | None = None,
     cluster: str | None = None,
@@ -53,23 +56,66 @@ def submit(
     Raises SpecError for a spec that cannot be used, UsageError for a function or arguments that cannot go to another
     process, ClusterUnavailable and SubmissionRefused.
     """
-    config = settings.load(os.environ, os.getcwd())
     if callable(what) and not isinstance(what, (str, Mapping)):
-        return submit_calls(what, [[(args, dict(kwargs or {}))]], cluster=cluster, python=python, fields=fields)
+        return submit_calls(what, [[(args, _named(kwargs))]], cluster=cluster, python=python, fields=fields)
+    given: object = what
+    if isinstance(given, bytes) or not isinstance(given, (os.PathLike, Iterable)):
+        raise UsageError(
+            f"found {_short(what)}, wanted a function, a command as a list, the path of a spec file, or a mapping; a "
+            "function is called on the nodes, so hand it over with its arguments: submit(f, 1) and not submit(f(1))"
+        )
     if args or kwargs is not None or python is not None:
         raise UsageError(
             f"found arguments for a function (`args`, `kwargs`, `python`) beside {type(what).__name__} {what!r}, "
             "wanted them with a function; arguments of a command stand in its list"
         )
+    config = settings.load(os.environ, os.getcwd())
     typed = False
-    if isinstance(what, str):
-        source = specfile.read(what)
+    if isinstance(what, (str, os.PathLike)):
+        source = _file(os.fspath(what))
     elif isinstance(what, Mapping):
         source = spec.raw(what)
     else:
         source, typed = spec.raw({"command": list(what)}), True
     prepared = prepare(_laid_over(source, fields), config, cluster or config.cluster, typed=typed)
     return carry_out(prepared)
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Raises SpecError for fields that no spec has; what they hold is looked at when a run is submitted."""
+    _laid_over(spec.raw({}), fields)
+
+
+def refuse_function(found: object) -> NoReturn:
+    """Raises UsageError: `found` is none."""
+    raise UsageError(
+        f"found {_short(found)}, wanted a function: the nodes call it, so hand it over as it is, f and not f(1); "
+        "a command, many times, is hpcrun.submit([program, argument], shards=8)"
+    )
+
+
+def _named(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise UsageError(
+            f"found kwargs={_short(kwargs)}, wanted the function's arguments by name: kwargs={{'scale': 2}}"
+        )
+    return dict(kwargs or {})
+
+
+def _short(value: object) -> str:
+    """`value` as an error names it: a data set that is no function may be long."""
+    text = repr(value)
+    return f"{text if len(text) <= _SHOWN else text[:_SHOWN] + '…'} ({type(value).__name__})"
+
+
+def _file(path: str) -> Source:
+    try:
+        return specfile.read(path)
+    except SpecError as error:
+        if os.path.exists(path) or path.endswith((".yaml", ".yml", ".json")):
+            raise
+        hint = f"; a command is a list: hpcrun.submit({path.split()!r})"
+        raise SpecError(f"{error.problem}{hint}", file=error.file) from error
 
 
 def submit_calls(
@@ -88,7 +134,10 @@ def submit_calls(
     from hpcrun import call, payload  # 10 ms, and of no use to commands
 
     config = settings.load(os.environ, os.getcwd())
-    source = _laid_over(spec.raw({"name": payload.named(function)}), fields)
+    try:
+        source = _laid_over(spec.raw({"name": payload.named(function)}), fields)
+    except SpecError as error:
+        raise _as_argument(error, fields, mapped) from None
     asked = spec.spelled(config.default_fields()).under(source)
     for field in ("command", "script", "args", "codespec", "tasks", "nodes", "mpi"):
         if field in asked.values:
@@ -107,6 +156,15 @@ def submit_calls(
         prepared = prepare(source.under(spec.spelled(decided)), config, cluster or config.cluster, typed=True)
         prepared.payload = path
         return carry_out(prepared)
+
+
+def _as_argument(error: SpecError, fields: Mapping[str, Any], mapped: bool) -> SpecError:
+    """`error`, with what to do where a field that there is not was meant for the function."""
+    if error.field not in fields or spec.is_field(error.field):
+        return error
+    how = f"functools.partial(function, {error.field}=…)" if mapped else f"kwargs={{{error.field!r}: …}}"
+    said = error.problem.partition(" Wanted one of")[0]  # all fields there are, which would hide what follows
+    return SpecError(f"{said} An argument of the function is given by {how}", field=error.field)
 
 
 _INSTEAD = {"tasks": "`shards` and `gang=True`", "nodes": "`shards` and `gang=True`", "mpi": "a command"}

@@ -41,6 +41,8 @@ class Asked:
     by_file: bool
     file: str
     """The file of durations."""
+    call: str
+    """What tells this call of pytest from others of the run, where nothing else does."""
     folder: str | None
     """Where, in the run's folder, the shards agree; None outside of a run."""
 
@@ -59,7 +61,16 @@ def from_options(config: pytest.Config) -> tuple[Asked, str]:
         shard, shards = 0, 1
     elif option.hpcrun_shard != "auto":
         shard, shards = map(int, option.hpcrun_shard.split("/"))
-    asked = Asked(here.run_id or "", shard, shards, option.hpcrun_split, option.hpcrun_group == "file", file, None)
+    asked = Asked(
+        here.run_id or "",
+        shard,
+        shards,
+        option.hpcrun_split,
+        option.hpcrun_group == "file",
+        file,
+        option.hpcrun_call,
+        None,
+    )
     if here.run_dir and option.hpcrun_shard is not None:
         meaning = {name: getattr(option, name, None) for name in _MEANING}
         same = [dataclasses.replace(asked, shard=0), str(config.rootpath), config.args, meaning]
@@ -263,7 +274,8 @@ def _compare(shard: int, tests: Sequence[str], agreed: Sequence[str]) -> None:
     raise UsageError(
         f"found other tests in shard {shard} than in the shard that was the first to collect them "
         f"({'; '.join(differ)}); wanted the same in all, or some tests would be in no shard. After a change of the "
-        "tests begin a new run; tests must not depend on the node, the time or what other shards do (--lf)"
+        "tests begin a new run; tests must not depend on the node, the time or what other shards do (--lf). A second "
+        "call of pytest in a run, which has others by an option of a conftest.py, needs a name: --hpcrun-call=NAME"
     )
 
 

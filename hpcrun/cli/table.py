@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hpcrun.cli.tail import last_lines
+from hpcrun.logtail import last_lines
 from hpcrun.run import Run
 from hpcrun.states import SHARD_STATES, TASK_STATES
 from hpcrun.status import RunStatus, ShardStatus
@@ -191,15 +191,15 @@ def _waiting_for_a_reason(status: RunStatus) -> list[ShardStatus]:
 def _last_words(run: Run, shard: ShardStatus) -> str:
     path = run.log_paths(shard.index)[-1]
     said = last_lines(path, _TAIL)
-    return _quoted(f"shard {shard.index}", said, path) if said.strip() else _launch_words(run, shard)
+    return _quoted(f"shard {shard.index}", said, path) if "".join(said).strip() else _launch_words(run, shard)
 
 
 def _launch_words(run: Run, shard: ShardStatus) -> str:
     """What was said of a program that has written nothing."""
     who = f"shard {shard.index}" if not run.plan.tasks else "workflow"
     path = "what Slurm wrote" if run.plan.cluster == "slurm" else "its supervisor"
-    said = "\n".join(run.launch_messages(shard).splitlines()[-_TAIL:])
-    if not said.strip():
+    said = run.launch_messages(shard)[-_TAIL:]
+    if not "".join(said).strip():
         return f"{who} wrote nothing" + ("\n" if run.plan.tasks else f"; its log is {run.log_paths(shard.index)[-1]}\n")
     return _quoted(who, said, path)
 
@@ -207,14 +207,14 @@ def _launch_words(run: Run, shard: ShardStatus) -> str:
 def _last_words_of_task(run: Run, status: RunStatus, task: TaskStatus) -> str:
     paths = run.log_paths(attempt_number=status.shards[0].attempt, task=task.name)
     said = {path: last_lines(path, _TAIL) for path in paths}
-    path = next((path for path in paths if said[path].strip()), None)
+    path = next((path for path in paths if "".join(said[path]).strip()), None)
     if path is None:
         return f"task {task.name} wrote nothing; its log is {paths[0]}\n"
     return _quoted(f"task {task.name}", said[path], path)
 
 
-def _quoted(who: str, said: str, path: str) -> str:
-    quoted = "".join(f"  {line}\n" for line in said.splitlines())
+def _quoted(who: str, said: Sequence[str], path: str) -> str:
+    quoted = "".join(f"  {line}\n" for line in said)
     return f"{who}, last lines of {path}:\n{quoted}"
 
 

@@ -1,4 +1,4 @@
-"""The end of a log, and what has come since."""
+"""What a log has, from some line near its end or from where it was left, and what has come since."""
 
 from __future__ import annotations
 
@@ -7,33 +7,8 @@ import os
 from collections.abc import Sequence
 
 from hpcrun import ledger
+from hpcrun.logtail import start_of_last
 from hpcrun.run import Run
-
-_BLOCK = 1 << 16
-
-
-def last_lines(path: str, count: int) -> str:
-    """The last `count` lines of a file that may be large; nothing where there is no file."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(_start_of_last(file.fileno(), count))
-            return file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-
-
-def _start_of_last(descriptor: int, count: int) -> int:
-    at = os.fstat(descriptor).st_size
-    wanted = count + 1  # the newline at the very end ends the last line
-    found = b""
-    while at > 0 and found.count(b"\n") < wanted:
-        size = min(_BLOCK, at)
-        at -= size
-        found = os.pread(descriptor, size, at) + found
-    ended = found.endswith(b"\n")
-    lines = found.split(b"\n")[: -1 if ended else None]
-    kept = lines[max(0, len(lines) - count) :]
-    return os.fstat(descriptor).st_size - len(b"\n".join(kept)) - (1 if ended and kept else 0)
 
 
 class Tail:
@@ -65,7 +40,7 @@ class Tail:
         for path in self.paths() if lines is not None else ():
             if os.path.exists(path):
                 with open(path, "rb") as file:
-                    self._at[path] = _start_of_last(file.fileno(), lines or 0)
+                    self._at[path] = start_of_last(file.fileno(), lines or 0)
 
     def news(self) -> str:
         """What has been written since the last call."""

@@ -33,7 +33,6 @@ else:
 _HERE = "127.0.0.1"
 _NAMED = 3
 """How many of the processes that are late a message names."""
-_TAIL = 5
 _AFTERMATH, _VERDICT = 0.3, 2.0
 """Seconds for which a bad end of the job may be explained by that of a worker, or by the loss of its node."""
 _FILES = 512
@@ -294,13 +293,3 @@ _NOT_YET = {
 
 def _hung_up(seat: Seat) -> bool:
     return seat.wire is None or seat.wire.closed
-
-
-def tail(path: str) -> list[str]:
-    """The last lines of a log, for a message; nothing where there is none."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-            return file.read().decode("utf-8", "replace").splitlines()[-_TAIL:]
-    except OSError:
-        return []

@@ -6,8 +6,9 @@ import os
 import time
 
 from hpcrun import events, ledger
+from hpcrun.logtail import last_lines
 from hpcrun.node import memory, program
-from hpcrun.node.gang import Gang, tail
+from hpcrun.node.gang import Gang
 from hpcrun.node.hub import Trouble
 from hpcrun.node.shard import (
     Begun,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _FAILED, _TOLD = 1 << 8, 15
 """Statuses, as wait(2) has them, of a gang that came to nothing and of one that was told to end."""
+_TAIL = 5
+"""Lines of a worker's log that the job's log quotes."""
 _OF_ONE: tuple[Cause, ...] = ("failed", "out_of_memory", "lost")
 """Causes that are those of one shard of a gang; the others were then cancelled on its account. Time is up for all."""
 
@@ -217,7 +220,7 @@ def _explain(plan: Plan, run: RunDir, trouble: Trouble, shard: int, number: int)
         path = run.log(seat.shard, number, stream, role="worker", replica=seat.replica)
         if trouble.cause == "launch_failed" and not os.path.exists(path):
             path = os.path.realpath("/proc/self/fd/2")  # where srun has complained
-        found = tail(path)
+        found = last_lines(path, _TAIL)
         lines += [f"hpcrun: the end of {path}:", *(f"  {line}" for line in found)] if found else []
     log = open_log(run.log(shard, number, "err" if plan.separate_stderr else "log"))
     os.write(log, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))

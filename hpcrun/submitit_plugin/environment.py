@@ -26,8 +26,8 @@ class HpcrunJobEnvironment(job_environment.JobEnvironment):
     }
 
     def activated(self) -> bool:
-        """Whether this process belongs to a run, and to no job that another executor started from inside of one."""
-        return "HPCRUN_RUN_ID" in os.environ and os.environ.get("SUBMITIT_EXECUTOR", "") in ("", self.name())
+        """Whether this process belongs to a job that submitit has submitted by hpcrun, and not to any other run."""
+        return super().activated() and "HPCRUN_RUN_ID" in os.environ
 
     @property
     def hostnames(self) -> list[str]:

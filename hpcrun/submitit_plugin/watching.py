@@ -76,6 +76,7 @@ class Watched:
         self._pause = _HERE if self._is_here else _SOON
         self._following: Iterator[RunStatus] | None = None
         self._cancelled: set[int] = set()
+        self._round = 0
 
     @classmethod
     def found(cls, link: Path, run_id: str) -> Watched:
@@ -103,12 +104,22 @@ class Watched:
 
     @property
     def tries_failures_again(self) -> bool:
-        """Whether a function that has failed may be tried again, so that its failure is not its end."""
-        return bool(self._run.plan.budgets.get("failed"))
+        """Whether a function that has failed may be, or is, tried again, so that its failure is not its end."""
+        return bool(self._run.plan.budgets.get("failed")) or self._is_retried()
+
+    def _is_retried(self) -> bool:
+        """Whether shards have been tried again by hand; what was known before that does not count any more."""
+        begun = self._round + 1
+        if os.path.exists(self._run.dir.round_claim(begun)):
+            with self._lock:
+                self._round = begun
+                self._status, self._following, self._next = None, None, 0.0
+        return bool(self._round)
 
     def status(self, mode: str) -> RunStatus | None:
         """The status: a new one (``force``), one that is not old (``standard``), or what is there (``cache``)."""
         with self._lock:
+            self._is_retried()
             over = self._status is not None and self._status.done
             if mode != "cache" and not over and (mode == "force" or time.monotonic() >= self._next):
                 if mode == "force":

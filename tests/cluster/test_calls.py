@@ -68,6 +68,32 @@ print(json.dumps([unfinished, [first[0], *(item for item, _ in rest)] == list(ra
     assert files < 3 * 100 + 20
 
 
+def test_a_shard_that_is_ended_is_told_at_once(said: Said) -> None:
+    """What somebody ends with scancel is no result any more, while the other shards still run."""
+    script = """
+import subprocess
+def work(item):
+    while item != 1 and not os.path.exists("go"):
+        time.sleep(0.05)
+    while item == 1:
+        time.sleep(0.05)
+    return item
+results = hpcrun.map(work, range(3), return_exceptions=True)
+first, shards = [], []
+while not all(shard.state == "running" for shard in shards) or not shards:
+    time.sleep(0.2)
+    shards = results.run.shards()
+subprocess.run(["scancel", shards[1].job], check=True)
+for number, value in results.as_completed():
+    first.append([number, getattr(value, "cause", value)])
+    open("go", "w").close()
+print(json.dumps(first))
+"""
+    found = said(script, timeout=120)
+    assert found[0] == [1, "cancelled"]
+    assert sorted(found) == [[0, 0], [1, "cancelled"], [2, 2]]
+
+
 def test_who_submits_may_go(said: Said, user: User) -> None:
     """Another process on another day has the results, by the run's id."""
     run_id = said("print(json.dumps(hpcrun.submit(pow, 3, 4, shards=2).id))")

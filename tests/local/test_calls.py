@@ -70,6 +70,28 @@ print(json.dumps([found, odd]))
     assert "  at 77" in odd["77"], "the end of the log"
 
 
+def test_a_deep_traceback_is_told_once(machine: Machine) -> None:
+    """The end of the log is what the call has printed, however long the traceback is that stands behind it there."""
+    script = """
+def down(depth):
+    return up(depth - 1)
+def up(depth):
+    if not depth:
+        raise ValueError("bottom")
+    return down(depth)
+def work(item):
+    print("begun")
+    up(item)
+try:
+    list(hpcrun.map(work, [30]))
+except ValueError as error:
+    print(json.dumps(str(error.__cause__)))
+"""
+    traceback, log = said(machine, script).split("the end of its log:")
+    assert traceback.count("ValueError: bottom") == 1
+    assert log == "\n  begun"
+
+
 def test_another_process_reads_the_results(machine: Machine) -> None:
     """Who submits may go; any process that sees the run folder has results, exceptions and all."""
     run_id = said(machine, f"{THREE_FAIL}\nprint(json.dumps(hpcrun.map(work, range(2, 5)).run.id))")
@@ -128,6 +150,21 @@ for number, value in hpcrun.map(work, [0, 1, 2], chunksize=3).as_completed():
 print(json.dumps(order))
 """
     assert said(machine, script) == [0, 1, 2]
+
+
+def test_an_end_is_told_while_others_go_on(machine: Machine) -> None:
+    """Also one that no exception tells of: here the second call would run out of time as the first one did."""
+    script = """
+def work(item):
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    return item
+results = hpcrun.map(work, [0, 1], timeout=3, max_parallel=1, return_exceptions=True)
+first = next(results)
+open("go", "w").close()
+print(json.dumps([first.cause, next(results)]))
+"""
+    assert said(machine, script) == ["timed_out", 1]
 
 
 def test_generators_are_taken_by_chunks(machine: Machine) -> None:
@@ -299,10 +336,28 @@ print(json.dumps([one if isinstance(one, int) else one.call for one in found]))
         ("hpcrun.map(work, [])", "found no items to call the function for"),
         ("hpcrun.map(work)", "found a map over nothing"),
         ("hpcrun.map(work, [1], chunksize=0)", "found chunksize=0, wanted a number from 1"),
+        ("hpcrun.map(work, [1], chunksize='3')", "found chunksize='3', wanted a number from 1"),
+        ("hpcrun.map(work, [1], shards=2.0)", "found shards=2.0, wanted a number from 1"),
+        ("hpcrun.map(work, [1], kwargs={'scale': 2})", "wanted functools.partial(function, name=value)"),
+        (
+            "hpcrun.map(work, [1], scale=2)",
+            "scale: found an unknown key. An argument of the function is given by functo",
+        ),
+        ("hpcrun.map(['echo'], [1])", "found ['echo'] (list), wanted a function"),
+        ("hpcrun.submit(work(1)[0])", "found 1 (int), wanted a function, a command as a list"),
+        ("hpcrun.submit(None)", "found None (NoneType), wanted a function"),
+        ("hpcrun.submit('echo hello')", "a command is a list: hpcrun.submit(['echo', 'hello'])"),
+        ("hpcrun.submit('no.yaml')", "no.yaml: cannot read the spec: No such file or directory"),
+        ("hpcrun.submit(pathlib.Path('no.yaml'))", "no.yaml: cannot read the spec: No such file or directory"),
+        ("hpcrun.submit(work, scale=2)", "An argument of the function is given by kwargs={'scale': …}"),
+        ("hpcrun.submit(work, kwargs=[1])", "found kwargs=[1] (list), wanted the function's arguments by name"),
         ("hpcrun.map(work, [1], chunksize=1, shards=1)", "found chunksize and shards"),
         ("hpcrun.map(work, [1], chards=1)", "chards: found an unknown key. Did you mean `shards`?"),
         ("hpcrun.submit(['true']).results()", "executes a command, which returns no values"),
         ("hpcrun.Executor(shards=3)", "found shards for an executor"),
+        ("hpcrun.Executor(max_workers=3)", "found max_workers, wanted max_parallel"),
+        ("hpcrun.Executor(cpu=3)", "cpu: found an unknown key. Did you mean `cpus`?"),
+        ("hpcrun.Executor().submit(3)", "found 3 (int), wanted a function"),
         ("hpcrun.Executor().submit(iter([]).__next__)", ""),
     ],
 )
@@ -319,6 +374,18 @@ def test_bad_calls(machine: Machine, call: str, text: str) -> None:
         or not os.listdir(machine.home / "runs")
         or not text
     )
+
+
+def test_bad_words(run: hpcrun.Run) -> None:
+    """What a run is asked for by a number is no text."""
+    with pytest.raises(UsageError, match=r"found 0, wanted the shards to try again: 'failed', an index set"):
+        run.retry(0)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"found \['1'\], wanted the shards to try again"):
+        run.retry(["1"])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="found shard '1', wanted 0 to 2"):
+        run.logs("1")  # type: ignore[arg-type]
+    with pytest.raises(RunFolderError, match=r"wanted that of a run; Run\.open\('\w+'\) finds a run by its id"):
+        hpcrun.Run(run.id)
 
 
 @pytest.fixture
@@ -442,6 +509,44 @@ again = hpcrun.Run.open("last").results()
 print(json.dumps([Model().cost(), Model.price, type(found[0]) is Model, isinstance(again[1], Model), again[0].cost()]))
 """
     assert said(machine, script) == [300, 100, True, True, 300]
+
+
+def test_what_loads_cloudpickle(machine: Machine) -> None:
+    """A plain function of the script and the data that it returns do without, and what else there is goes by it."""
+    script = """
+class Point:
+    def __init__(self, x):
+        self.x = x
+offset = 10
+def shifted(x):
+    return offset + x
+def plain(x):
+    return [shifted(x), json.dumps({"x": x}), "cloudpickle" in sys.modules]
+def given(point):
+    return [point.x, __name__]
+print(json.dumps([
+    list(hpcrun.map(plain, [1])), list(hpcrun.map(given, [Point(2)])), list(hpcrun.map(lambda x: x, [Point(3)]))[0].x,
+    [one.x for one in list(hpcrun.map(lambda x: {"a": (x,)}, [Point(4)]))[0]["a"]],
+    list(hpcrun.map(lambda x: plain, [5]))[0](6), list(hpcrun.map((lambda y: lambda x: x + y)(7), [1]))[0],
+]))
+"""
+    assert said(machine, script) == [[[11, '{"x": 1}', False]], [[2, "__main__"]], 3, [4], [16, '{"x": 6}', True], 8]
+
+
+def test_classes_of_the_script_are_read_elsewhere(machine: Machine) -> None:
+    """Their instances bring them along: no other process has them under the name that they have in the script."""
+    script = """
+class Point:
+    x = 3
+def points(kind, many):
+    return [kind() for _ in range(many)]
+run = hpcrun.map(points, [Point], [2]).run
+run.wait()
+print(json.dumps(run.id))
+"""
+    [found] = machine.open(said(machine, script)).results()
+    assert [type(one).__name__ for one in found] == ["Point", "Point"]
+    assert [one.x for one in found] == [3, 3]
 
 
 def test_a_function_that_forks(machine: Machine) -> None:

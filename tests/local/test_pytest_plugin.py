@@ -144,6 +144,21 @@ def test_shards_that_do_not_agree(seven: Machine) -> None:
     assert errors(seven) == ["pytest of shard 1 of 2 ended with exit code 4"]
 
 
+def test_two_calls_in_a_run(seven: Machine) -> None:
+    """A second call that has other tests by an option of a conftest.py is told what to do, and does it."""
+    seven.write(
+        "conftest.py",
+        "def pytest_addoption(parser):\n    parser.addoption('--slow', action='store_true')\n"
+        "def pytest_ignore_collect(collection_path, config):\n"
+        "    return True if 'test_b' in str(collection_path) and not config.option.slow else None\n",
+    )
+    pytest_call = f"{' '.join(PYTEST)} --hpcrun-shard"
+    run = seven.run("-N", "2", "--", "sh", "-c", f"{pytest_call} && {pytest_call} --slow", code=1)
+    assert "needs a name: --hpcrun-call=NAME" in run.logs(0)
+    run = seven.run("-N", "2", "--", "sh", "-c", f"{pytest_call} && {pytest_call} --slow --hpcrun-call=slow")
+    assert everything(run) == sorted([*ALL, *ALL[:4]])
+
+
 def test_order_is_not_part_of_it(machine: Machine) -> None:
     """Shards that collect in different orders, as sets have them, share the tests all the same."""
     names = ", ".join(map(repr, "abcdefghij"))

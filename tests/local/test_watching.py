@@ -34,6 +34,13 @@ def test_the_tail_of_a_log(machine: Machine) -> None:
     assert len(machine.hpcrun("logs", "last", "--tail", "1000").stdout.splitlines()) == 100
 
 
+def test_a_progress_bar_is_one_line(machine: Machine) -> None:
+    """A status quotes what a terminal would show of it, and not each of its steps."""
+    bar = r'for i in $(seq 500); do printf "\r%s/500" $i >&2; done; echo >&2; echo killed >&2; exit 1'
+    machine.run("sh", "-c", f"echo begun; {bar}", code=1)
+    assert machine.hpcrun("status").stdout.decode().endswith("  begun\n  500/500\n  killed\n")
+
+
 def test_garbage_in_a_log(machine: Machine) -> None:
     """Bytes that are no text hinder nothing, and the log file has them as they were."""
     run = machine.run("printf", r"\377\376\000x\r\n")

@@ -75,3 +75,13 @@ class Counting(submitit.helpers.Checkpointable):  # type: ignore[misc]
         """Note this attempt's number."""
         self.seen = [*self.seen, int(os.environ["HPCRUN_ATTEMPT"])]
         return submitit.helpers.DelayedSubmission(self)
+
+
+def waits_in_the_second_attempt(path: str) -> str | None:
+    """Fail in the first attempt; in the second, wait for the file `path`."""
+    attempt = variable("HPCRUN_ATTEMPT")
+    if attempt == "0":
+        raise ValueError("once")
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    return attempt

@@ -167,6 +167,23 @@ def test_cancel(executor: submitit.AutoExecutor) -> None:
     assert [job.get_info()["State"] for job in several] == ["CANCELLED"] * 2
 
 
+def test_tried_again_by_hand(executor: submitit.AutoExecutor, folder: Path, machine: Machine) -> None:
+    """After `hpcrun retry` a job is not done until its new attempt is, neither for who knew its end nor for others."""
+    executor.update_parameters(hpcrun_array_parallelism=1)
+    jobs = executor.map_array(functions.waits_in_the_second_attempt, ["go.0", "go.1"])
+    assert all(isinstance(job.exception(), utils.FailedJobError) for job in jobs)
+    run = run_of(jobs[0])
+    run.wait()
+    run.retry()
+    again: HpcrunJob[str] = HpcrunJob(folder, jobs[1].job_id)
+    for job in (jobs[1], again):
+        assert not job.done()
+        assert job.state == "PENDING"
+    machine.write("go.0", "")
+    machine.write("go.1", "")
+    assert [jobs[1].result(), again.result(), jobs[0].result()] == ["1", "1", "1"]
+
+
 def test_cancel_at_deletion(executor: submitit.AutoExecutor) -> None:
     """A job that nobody has a handle on any more is cancelled, where that was asked for."""
     jobs = [executor.submit(functions.stay).cancel_at_deletion()]
@@ -228,7 +245,7 @@ def test_others_are_left_alone(folder: Path, machine: Machine, monkeypatch: pyte
     [
         ({}, False),
         ({"SUBMITIT_EXECUTOR": "hpcrun"}, False),
-        ({"HPCRUN_RUN_ID": "a", "HPCRUN_SHARD_INDEX": "4", "SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7"}, True),
+        ({"HPCRUN_RUN_ID": "a", "HPCRUN_SHARD_INDEX": "4", "SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7"}, False),
         ({"HPCRUN_RUN_ID": "a", "HPCRUN_SHARD_INDEX": "4", "SUBMITIT_EXECUTOR": "hpcrun"}, True),
         ({"HPCRUN_RUN_ID": "a", "HPCRUN_SHARD_INDEX": "4", "SUBMITIT_EXECUTOR": "slurm"}, False),
     ],
@@ -236,7 +253,7 @@ def test_others_are_left_alone(folder: Path, machine: Machine, monkeypatch: pyte
 def test_where_it_is_active(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], active: bool
 ) -> None:
-    """In runs, also where these are jobs of Slurm; not in jobs that another executor started from inside of one."""
+    """In submitit's jobs; not in runs of anything else, and not in jobs that another executor started inside of one."""
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     assert HpcrunJobEnvironment().activated() == active

@@ -199,7 +199,7 @@ SPEC_LINES = [
     ("after: {a: b}", f"2: after: found {{'a': 'b'}}, {RUNS}"),
     ("after_fail: [a, '']", f"2: after_fail: found ['a', ''], {RUNS}"),
     ("afterSuccess: zzz", "2: afterSuccess: no run 'zzz' in $T/runs-home; `hpcrun list` shows the runs there are"),
-    ("after: [/nowhere]", "2: after: /nowhere/plan.json: cannot read the plan: No such file or directory"),
+    ("after: [/nowhere]", "2: after: /nowhere: there is no such folder, wanted that of a run"),
     ("cpus: 1000000", f"2: cpus: found 1000000 a shard, and this machine has {len(os.sched_getaffinity(0))}; lower it"),
     ("shards: x\ncpus: y", "3: cpus: found 'y', wanted a whole number (1 more after this one)"),
 ]  # fmt: skip

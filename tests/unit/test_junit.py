@@ -12,6 +12,7 @@ import pytest
 from hpcrun import junit, parts
 from hpcrun.errors import UsageError
 from hpcrun.junit import Which
+from hpcrun.whole import write_whole
 
 CASES = {"passed": "", "failed": '<failure message="no"/>', "skipped": "<skipped/>"}
 GREEN = (
@@ -123,11 +124,11 @@ def test_the_last_one_has_all(tmp_path: Path) -> None:
     def combined(found: dict[int, str]) -> bytes:
         looks.append(sorted(found))
         if len(looks) == 1:  # another one comes and merges, before this outcome is written
-            parts.write(str(folder / "1.xml"), b"one")
+            write_whole(str(folder / "1.xml"), b"one")
             parts.merge(str(folder), str(out), lambda all_there: b"overtaken")
         return b"+".join(Path(path).read_bytes() for path in found.values())
 
-    parts.write(str(folder / "0.xml"), b"zero")
+    write_whole(str(folder / "0.xml"), b"zero")
     parts.merge(str(folder), str(out), combined)
     assert looks == [[0], [0, 1]]
     assert out.read_bytes() == b"zero+one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -137,9 +138,53 @@ def test_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shard(TEN, index=0, count=5) == [0, 5]
 
 
+class Rows:
+    """What counts of a data set of Hugging Face: a shape, rows by `select`, and columns where it is indexed."""
+
+    __module__ = "datasets.arrow_dataset"
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+        self.shape, self.num_rows = (len(rows), 1), len(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: slice) -> dict[str, list[int]]:
+        return {"column": self.rows[key]}
+
+    def select(self, numbers: Sequence[int]) -> Rows:
+        return Rows([self.rows[number] for number in numbers])
+
+
+class Splits(dict[str, Rows]):
+    """A dictionary of such data sets."""
+
+    __module__ = "datasets.dataset_dict"
+    shape = property(lambda self: {name: rows.shape for name, rows in self.items()})
+
+
+class Stream:
+    """One of which nobody knows the length."""
+
+    __module__ = "datasets.iterable_dataset"
+
+
+def test_of_hugging_face() -> None:
+    """A data set stays one, and is divided as a list is."""
+    names = [chr(97 + number) for number in TEN]
+    mine, my_names = shard(Rows(TEN), names, index=1, count=3, shuffle=True)
+    assert isinstance(mine, Rows)
+    assert [names[row] for row in mine.rows] == my_names
+    assert shard(Rows(TEN), index=3, count=4).rows == [3, 7]
+    assert shard(Rows(TEN), index=1, count=4, drop_last=True).rows == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
+        ((Splits(train=Rows(TEN)),), 'shard(data["train"])'),
+        ((Stream(),), "data.shard(num_shards=here.count, index=here.index)"),
         ((), "found no data"), ((iter(TEN),), "shard(list(data))"), (({1: 2},), "shard(sorted(data)) is a part of its"),
         (({1, 2},), "another order in every process"), (("train.txt",), "found data of type str"),
         ((b"12",), "found data of type bytes"),
