@@ -1,7 +1,8 @@
 """Where the tasks of a workflow run: on which nodes of its allocation, with which GPUs, beside whom. Pure.
 
 The rules are nv-sflow's. A task is put on the nodes it names or counts; one that asks for GPUs alone goes to the first
-node with as many in a row that nobody has; any other one runs on all nodes. GPUs pass on to tasks that begin when their
+node with as many in a row that nobody has; any other one runs on all nodes where the spec says how many these are, and
+on the first where tasks do. GPUs pass on to tasks that begin when their
 owner has ended, which a service never does before the workflow.
 """
 
@@ -14,6 +15,8 @@ from hpcrun.errors import SpecError
 from hpcrun.expansion import Place
 from hpcrun.peak import peak
 
+_SHARED = 8
+"""CPUs at most that tasks get which share what there is: they have not said how many they need."""
 _NAMED = 6
 """Tasks that an error names."""
 
@@ -90,7 +93,7 @@ class Placement:
     places: Mapping[str, Place]
     nodes: int
     cpus: int
-    """The most that are wanted on a node at a time by tasks that have theirs alone; one at least."""
+    """The most that are wanted on a node at a time; tasks that share CPUs count one each, up to `_SHARED`."""
     memory: int | None
     """The most MiB that are wanted on a node at a time; None where a task does not say how much it wants."""
     gpus: int
@@ -107,12 +110,14 @@ def placed(requests: Sequence[Request], room: Room) -> Placement:
         _check_machine(requests)
         nodes = 1
     ended = _ended_before(requests)
+    shape = _Shape(nodes, everywhere=room.nodes is not None, machine=room.machine)
     if room.gpus is not None:
-        places, gpus = _Planner(requests, ended, nodes, room.gpus, room.machine).places()
+        places, gpus = _Planner(requests, ended, shape, room.gpus).places()
     else:
-        places, gpus = _in_least(requests, ended, nodes, room.machine)
+        places, gpus = _in_least(requests, ended, shape)
     sums = _Sums(requests, ended, places, one_each=not room.machine)
     cpus, memory = sums.most("cpus", nodes), sums.most("memory", nodes)
+    cpus += min(sums.most("shared", nodes), _SHARED)
     if room.machine:
         sums.check("cpus", room.cpus, "")
         sums.check("memory", room.memory, " MiB")
@@ -145,39 +150,48 @@ def _ended_before(requests: Iterable[Request]) -> dict[str, set[str]]:
     return {name: names - services for name, names in before.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """How many nodes there are, whether tasks that want none in particular run on all of them, and `Room.machine`."""
+
+    nodes: int
+    everywhere: bool
+    machine: bool
+
+
 def _in_least(
-    requests: Sequence[Request], ended: Mapping[str, Collection[str]], nodes: int, machine: bool
+    requests: Sequence[Request], ended: Mapping[str, Collection[str]], shape: _Shape
 ) -> tuple[dict[str, Place], int]:
     """The places with as few GPUs on a node as will do, and how many these are."""
     total = sum(one.gpus or len(one.devices or ()) for one in requests)
     most = max([total, *(max(one.devices) + 1 for one in requests if one.devices)], default=0)
-    if nodes == 1 or not most:
-        return _Planner(requests, ended, nodes, most, machine).places()
+    if shape.nodes == 1 or not most:
+        return _Planner(requests, ended, shape, most).places()
     least = 1
     while least < most:
         middle = (least + most) // 2
         try:
-            _Planner(requests, ended, nodes, middle, machine).places()
+            _Planner(requests, ended, shape, middle).places()
             most = middle
         except SpecError:
             least = middle + 1
-    return _Planner(requests, ended, nodes, most, machine).places()
+    return _Planner(requests, ended, shape, most).places()
 
 
 class _Planner:
-    """Puts one task after the other on `nodes` nodes with `capacity` GPUs each."""
+    """Puts one task after the other on nodes with `capacity` GPUs each."""
 
     def __init__(
         self,
         requests: Sequence[Request],
         ended: Mapping[str, Collection[str]],
-        nodes: int,
+        shape: _Shape,
         capacity: int,
-        machine: bool,
     ) -> None:
-        self._requests, self._ended, self._capacity, self._machine = requests, ended, capacity, machine
+        self._requests, self._ended, self._capacity = requests, ended, capacity
+        self._machine, self._everywhere = shape.machine, shape.everywhere
         # Of each node, who has had which of its GPUs: (first, one past the last, name).
-        self._had: list[list[tuple[int, int, str]]] = [[] for _ in range(nodes)]
+        self._had: list[list[tuple[int, int, str]]] = [[] for _ in range(shape.nodes)]
 
     def places(self) -> tuple[dict[str, Place], int]:
         """Where every task is, and how many GPUs of a node are used at most."""
@@ -220,7 +234,7 @@ class _Planner:
     def _nodes(self, one: Request) -> tuple[int, ...]:
         there = self._there(one)
         if one.nodes is None:
-            return tuple(there)
+            return tuple(there) if self._everywhere or one.wants_nodes or one.exclude else (there[0],)
         first = one.replica * one.nodes if one.parallel and not self._machine else 0
         if first + one.nodes > len(there):
             wanted = one.nodes * (one.replicas if one.parallel else 1)
@@ -358,17 +372,26 @@ class _Sums:
             self._before.setdefault(one.of, set()).update(of[name] for name in ended[one.name])
 
     def at(self, what: str, node: int) -> tuple[int, dict[str, int]]:
-        """The most of ``cpus`` or ``memory`` that is wanted on a node at a time, and by which tasks of the spec."""
+        """The most of ``cpus`` or ``memory`` that is wanted on a node at a time, and by which tasks of the spec.
+
+        ``shared`` are tasks that share CPUs.
+        """
         weights: dict[str, int] = {}
         for one in self._requests:
             if node not in self._places[one.name].nodes:
                 continue
-            amount = getattr(one, what) or (1 if what == "cpus" and not one.overlaps and self._one_each else 0)
+            amount = self._amount(one, what)
             together = one.parallel or one.service
             before = weights.get(one.of, 0)
             weights[one.of] = before + amount if together else max(before, amount)
         total, which = peak(weights, self._before)
         return total, {name: weights[name] for name in which}
+
+    def _amount(self, one: Request, what: str) -> int:
+        if what == "shared":
+            return int(one.overlaps)
+        found: int | None = getattr(one, what)
+        return found or int(what == "cpus" and self._one_each and not one.overlaps)
 
     def most(self, what: str, nodes: int) -> int:
         """The most that is wanted on any node."""

@@ -195,14 +195,14 @@ class _Agent:
 
     def _environ(self, order: dict[str, Any]) -> dict[str, str]:
         plan, role = self._plan, self._role
-        here = (
-            on_this_machine(self._node, str(order.get("job")), self._shard) if self._local else from_slurm(os.environ)
-        )
+        node = order["names"][0] if self._task is not None else self._node
+        here = on_this_machine(node, str(order.get("job")), self._shard) if self._local else from_slurm(os.environ)
         if self._task is not None:
             nodes = [order["names"][node] for node in self._task.nodes]
             own = dialects.task(
-                self._who, here, workspace=role.cwd, name=self._task.name, nodes=nodes, rank=self._replica
-            )
+                self._who, here, workspace=role.cwd, name=self._task.name, nodes=nodes, rank=self._replica,
+                addresses=[self._address(node) for node in nodes],
+            )  # fmt: skip
             os.makedirs(own["SFLOW_TASK_OUTPUT_DIR"], 0o700, exist_ok=True)
         else:
             peers = dialects.Peers(order["peers"], order["port"]) if order.get("peers") else None

@@ -56,15 +56,16 @@ def test_a_node_of_a_task_falls_silent(user: User, login: Login) -> None:
 
 
 def test_a_step_of_it_is_ended_by_scancel(user: User) -> None:
-    """As if somebody had ended the whole of it: nothing of it is started again."""
-    run_id = user.submit("--retries", "3", user.write("spec.yaml", textwrap.dedent(ON_TWO_NODES)))
+    """Slurm kills it; its task has failed, and the others are ended with it."""
+    run_id = user.submit(user.write("spec.yaml", textwrap.dedent(ON_TWO_NODES)))
     until(lambda: text(user, run_id, "up.0.1"), what="the second process")
     (job,) = user.status(run_id)["jobs"]
     step = until(lambda: user.sh('squeue -h -s -j "$1" -o "%i %j" | grep pair', job).stdout.split(), what="the step")[0]
     user.ok("scancel", step)
-    assert user.hpcrun("wait", "-q", run_id).returncode == 130
-    states = {task["name"]: task["state"] for task in user.status(run_id)["tasks"]}
-    assert states == {"first": "succeeded", "pair": "cancelled", "last": "cancelled"}
+    assert user.hpcrun("wait", "-q", run_id).returncode == 1
+    status = user.status(run_id)
+    assert status["shards"][0]["detail"] == "task pair: was killed, with all of its step"
+    assert [task["state"] for task in status["tasks"]] == ["succeeded", "failed", "cancelled"]
     gone(user, run_id)
 
 

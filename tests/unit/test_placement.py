@@ -85,7 +85,10 @@ def test_named_gpus() -> None:
 
 
 def test_nodes() -> None:
-    """Parallel replicas have nodes of their own, sequential ones the first; who says nothing runs on all of them."""
+    """Parallel replicas have nodes of their own, sequential ones the first.
+
+    Who says nothing runs on all nodes where the spec says how many there are, and on the first where tasks do.
+    """
     wanted = [
         *replicas("own", 2, nodes=2), *chain("turn", 2, nodes=3), task("last", indices=(-1, 0)),
         task("rest", exclude=(0, -1)), task("all"),
@@ -94,8 +97,9 @@ def test_nodes() -> None:
     assert found.nodes == 4
     assert {name: nodes for name, (nodes, _) in where(found).items()} == {
         "own_0": (0, 1), "own_1": (2, 3), "turn_0": (0, 1, 2), "turn_1": (0, 1, 2), "last": (0, 3), "rest": (1, 2),
-        "all": (0, 1, 2, 3),
+        "all": (0,),
     }  # fmt: skip
+    assert placed(wanted, Room(4, None)).places["all"].nodes == (0, 1, 2, 3)
 
 
 def test_replicas_share_a_machine() -> None:
@@ -111,7 +115,7 @@ def test_the_most_at_a_time() -> None:
         *chain("test", 4, "train_0", "train_1", "train_2", cpus=5, memory=900), task("log", memory=10),
     ]  # fmt: skip
     found = placed(wanted, Room(1, None))
-    assert (found.cpus, found.memory) == (6, 1510)
+    assert (found.cpus, found.memory) == (6 + 1, 1510)
 
 
 def test_services_are_always_there() -> None:
@@ -129,9 +133,10 @@ def test_by_node() -> None:
 
 
 def test_who_asks_for_nothing() -> None:
-    """Tasks that ask for no CPUs share one, with GPUs they have one each; where one says no memory none is asked for."""
+    """Tasks that ask for no CPUs share one each, up to 8; with GPUs they have their own. Memory is asked for if all do."""
     found = placed([task("a", memory=100), *replicas("b", 9)], Room(None, None))
-    assert (found.nodes, found.cpus, found.memory, found.gpus) == (1, 1, None, 0)
+    assert (found.nodes, found.cpus, found.memory, found.gpus) == (1, 8, None, 0)
+    assert placed(chain("a", 9), Room(None, None)).cpus == 1
     assert placed(replicas("a", 3, gpus=1), Room(None, None)).cpus == 3
     placed(replicas("a", 3, gpus=1), Room(None, 3, machine=True, cpus=1))
 
@@ -224,11 +229,10 @@ def test_enough_and_not_more(drawn: list[tuple[int, set[int], bool, int]]) -> No
     subsets = itertools.chain.from_iterable(
         itertools.combinations(wanted, count) for count in range(1, len(wanted) + 1)
     )
-    most = max(
-        (sum(0 if one.overlaps else one.cpus or 1 for one in some) for some in subsets if together(wanted, some)),
-        default=0,
-    )
-    assert placed(wanted, Room(1, None)).cpus == max(1, most)
+    at_once = [some for some in subsets if together(wanted, some)]
+    own = max((sum(0 if one.overlaps else one.cpus or 1 for one in some) for some in at_once), default=0)
+    shared = max((sum(one.overlaps for one in some) for some in at_once), default=0)
+    assert placed(wanted, Room(1, None)).cpus == max(1, own + min(shared, 8))
 
 
 def test_peak_names_them() -> None:
