@@ -36,8 +36,8 @@ _FILES = 512
 """Open files beside the connections to the agents, as for a gang."""
 _EARLY = 16
 """Agents that may be there before it is their turn: each is a process, and on Slurm a step."""
-_NOTE_EVERY = 2.0
-"""Seconds between two notes of what a task's probes have tried."""
+_FIRST_NOTE, _NOTE_EVERY = 0.5, 2.0
+"""Seconds after which it is noted what a task's probes have tried, and between two such notes."""
 _LATE = 0.1
 """Seconds for which the end of a task by a signal from outside may be ahead of the same signal to the supervisor."""
 _BAD = ("failed", "timed_out", "cancelled")
@@ -303,7 +303,7 @@ class Workflow:
                 order = {"do": "start", "job": self._allocation.job, "names": self._nodes}
                 self._hub.tell(seat, **order, **self._gpus(part.task))
         if part.state == "starting" and all(seat.state not in ("absent", "here") for seat in part.seats):
-            part.deadline = 0.0
+            part.deadline, part.next_note = 0.0, time.monotonic() + _FIRST_NOTE
             self._set(part, "running", node=self._nodes_of(part))
 
     def _nodes_of(self, part: _Part) -> str:
