@@ -229,6 +229,8 @@ class RunStatus:
     """Why nothing more of it may start, where that is not its user's wish: a limit of its own that is passed."""
     tasks: tuple[TaskStatus, ...] = ()
     """The tasks of a workflow, as they are in its last attempt; the whole of it is the run's one shard."""
+    workflow: bool = False
+    """Whether it was given as a workflow, be its shards the replicas of a task; its exit code is 0 or 1 then."""
 
     @property
     def done(self) -> bool:
@@ -252,7 +254,9 @@ class RunStatus:
 
     def exit_code(self) -> int:
         """What ``hpcrun run`` and ``hpcrun wait`` exit with for this status."""
-        of_one = self.state == "failed" and len(self.shards) == 1 and not self.tasks
+        if self.workflow and self.state == "partial":
+            return 1
+        of_one = self.state == "failed" and len(self.shards) == 1 and not self.workflow
         if of_one and self.shards[0].exit_code is not None:
             return self.shards[0].exit_code or 1
         if of_one and self.shards[0].signal:
@@ -410,6 +414,7 @@ def fold(plan: Plan, seen: Seen) -> RunStatus:
         notes=seen.notes,
         stopped=text,
         tasks=_tasks(plan, seen, shards[0]) if plan.tasks else (),
+        workflow=bool(plan.tasks) or plan.sweep is not None,
     )
 
 

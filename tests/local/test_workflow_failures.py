@@ -109,3 +109,15 @@ def test_a_failing_replica_ends_its_chain(machine: Machine) -> None:
     assert states(machine.open(run)) == {
         "seq_0": "succeeded", "seq_1": "failed", "seq_2": "cancelled", "after": "cancelled",
     }  # fmt: skip
+
+
+def test_a_point_of_a_sweep_that_fails(machine: Machine) -> None:
+    """The others go on, and the table tells; the exit code is a workflow's."""
+    tasks = [{"name": "try", "replicas": {"variables": ["N"]}, "script": ["exit $((N == 2))"]}]
+    spec = {"variables": {"N": {"value": 1, "domain": [1, 2, 3]}}, "workflow": {"tasks": tasks}}
+    run = machine.run(machine.write("spec.yaml", json.dumps(spec)), code=1)
+    assert run.status().state == "partial"
+    rows = machine.hpcrun("results", run.id).stdout.decode().splitlines()
+    assert [row.split() for row in rows[1:]] == [
+        ["try_1", "1", "succeeded", "0", "1"], ["try_2", "2", "failed", "1", "1"], ["try_3", "3", "succeeded", "0", "1"],
+    ]  # fmt: skip
