@@ -45,7 +45,8 @@ def compile_plan(
         return _plan(setting, spec, limits, names, _program(setting, spec, limits, named, None))
     try:
         decided = _program(setting, workflow.spec, limits, named, workflow)
-        return _plan(setting, workflow.spec, limits, names, decided)
+        plan = _plan(setting, workflow.spec, limits, names, decided)
+        return dataclasses.replace(plan, backoff_factor=workflow.backoff_factor)
     except SpecError as error:
         raise SpecError(error.problem, field=workflow.named(error.field)) from error
 

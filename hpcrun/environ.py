@@ -133,7 +133,7 @@ def swept(who: Who, *, task: str, name: str) -> dict[str, str]:
 
 
 def _sflow_folders(who: Who, name: str) -> dict[str, str]:
-    own = f"{who.results}/{name}"
+    own = f"{who.results}/tasks/{name}"
     return {
         "SFLOW_TASK_OUTPUT_DIR": own,
         "SFLOW_TASK_RESULT_FILE": f"{own}/result.json",
@@ -157,6 +157,21 @@ def workers(nodes: Sequence[str], ports: Mapping[str, Sequence[int]]) -> dict[st
 def own_ports(ports: Mapping[str, int]) -> dict[str, str]:
     """What a worker is told of the ports it is to listen on."""
     return {f"HPCRUN_PORT_{shell_safe(name)}": str(port) for name, port in ports.items()}
+
+
+def not_slurms(given: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
+    """`given` without what Slurm itself has set: nv-sflow's files have variables such as SLURM_PARTITION."""
+    return {name: value for name, value in given.items() if not (name.startswith("SLURM_") and name in inherited)}
+
+
+def make_folder(own: Mapping[str, str]) -> None:
+    """Make the folder of results that a task is told of in its variables `own`. Raises OSError where it cannot be."""
+    import os  # this module is pure otherwise
+
+    try:
+        os.makedirs(own["SFLOW_TASK_OUTPUT_DIR"], 0o700, exist_ok=True)
+    except FileExistsError:  # a program has left a file of that name, and may have meant it
+        pass
 
 
 def _hpcrun(who: Who) -> dict[str, str]:

@@ -10,6 +10,7 @@ import dataclasses
 import graphlib
 import heapq
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from hpcrun.variables import UNNAMED, Unplaced, Variables
 from hpcrun.workflow import Replicas, Task
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_MOST = 100_000
+"""Replicas of one task."""
 _LONGEST = 200
 """Characters of a name, which files are called by."""
 
@@ -233,6 +236,9 @@ def _swept(replicas: Replicas, variables: Variables, field: str) -> list[dict[st
             problem = f"found the variable {name!r}, which has no domain; wanted variables.{name}.domain"
             raise SpecError(problem, field=at)
         domains.append(domain)
+    many = math.prod(map(len, domains)) if domains else replicas.count or 1
+    if many > _MOST:
+        raise SpecError(f"found {many} replicas of a task, wanted {_MOST} at most", field=f"{field}.replicas")
     if not domains:
         return [{}] * (replicas.count or 1)
     found = [dict(zip(replicas.variables, values, strict=True)) for values in itertools.product(*domains)]
@@ -251,6 +257,8 @@ def _check(spec: RunSpec, task: Task, source: Source) -> None:
     given = [field for field in ("script", "command", "codespec") if getattr(task, field) is not None]
     if not given:
         raise source.error((), "found no program, wanted `script`, `command` or `codespec`")
+    if task.script is not None and not task.script.strip():
+        raise source.error(("script",), "found an empty script, wanted a line at least")
     if len(given) > 1:
         raise source.error((given[1],), f"found `{given[1]}` beside `{given[0]}`, wanted one of them")
     if task.args and task.command is None:

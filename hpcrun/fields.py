@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import pydantic
@@ -99,6 +99,21 @@ class Source:
             found.append(key)
             value, rest = value[key], rest[len(_step(key)) :]
         return (*found, *filter(None, rest.split(".")))
+
+    def mapped(self, make: Callable[[Source], Source]) -> Source:
+        """This source, of mappings by name, with each of them replaced by what `make` makes of it."""
+        inner: dict[str | int, dict[Path, Place]] = {key: {} for key in self.values}
+        for path, place in self.places.items():
+            if path and path[0] in inner:
+                inner[path[0]][path[1:]] = place
+        values, places = {}, {path: place for path, place in self.places.items() if len(path) < 2}
+        for key, value in self.values.items():
+            around = self.place((key,))
+            within = inner[key] if around == Place() else {(): around, **inner[key]}
+            made = make(Source(dict(value), within, (*self.prefix, key)))
+            values[key] = made.values
+            places.update({(key, *path): place for path, place in made.places.items()})
+        return Source(values, places, self.prefix)
 
     def replaced(self, key: str, by: Source) -> Source:
         """This source with the mapping at `key` replaced by `by`."""

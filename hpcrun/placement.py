@@ -62,7 +62,7 @@ class Request:
     @property
     def nodes_wanted(self) -> int:
         """How many nodes there must be for it and its replicas."""
-        excluded = [index + 1 if index >= 0 else -index for index in self.exclude]
+        excluded = [index + 1 if index >= 0 else -index for index in dict.fromkeys(self.exclude)]
         if self.indices is not None:
             wanted = max((index + 1 if index >= 0 else -index for index in self.indices), default=1)
         else:
@@ -336,6 +336,11 @@ class _Planner:
         asked = _count(one.gpus or each * wanted, "GPU")
         on = "this machine" if self._machine else f"the {len(nodes)} nodes" if len(nodes) > 1 else "the node"
         has = f"{on} {'have' if len(nodes) > 1 else 'has'} {self._capacity}{' each' if len(nodes) > 1 else ''}"
+        beyond = max(one.devices or (0,))
+        if self._capacity and beyond >= self._capacity:
+            return self._error(
+                one, "gpus.indices", f"found the GPU {beyond}, and {has}", f"one from 0 to {self._capacity - 1}"
+            )
         if not taken:
             return self._error(one, "gpus", f"found {asked}, and {has}", f"{there} at most" if there else "none")
         other = f", of which {taken} are taken when it runs ({_listed(owners)}): {there} - {taken} = {there - taken}"

@@ -231,7 +231,7 @@ class Plan:
     budgets: dict[str, int]
     """How often a shard may be tried again, by cause (`retry.BUDGETS` has the names)."""
     backoff: float
-    """Seconds between a failure and the next attempt; doubled with each further one."""
+    """Seconds between a failure and the next attempt; more after each further one."""
     retry: str
     """``requeue`` (Slurm starts the next attempt, perhaps on another node) or ``in_place``."""
     max_failed: int | None
@@ -263,6 +263,8 @@ class Plan:
     """The tasks of a workflow, each after all that it needs; then `job` stands for the whole and starts nothing."""
     sweep: Sweep | None = None
     """What the shards are, where they are the replicas of a single task."""
+    backoff_factor: float = 2.0
+    """What `backoff` is multiplied with after each further failure."""
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:

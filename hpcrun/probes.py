@@ -35,7 +35,7 @@ class HttpPost(HttpGet):
 
 
 class LogWatch(Model):
-    """Passes when the log holds `match_count` lines that match a pattern (searched for anywhere in the line)."""
+    """Passes when the log holds `match_count` matches of a pattern, wherever in its lines."""
 
     regex_pattern: Text | None = None
     match_pattern: Text | None = None
@@ -55,11 +55,10 @@ class LogWatch(Model):
     @property
     def pattern(self) -> str:
         """What is searched for, as a regular expression."""
-        if self.regex_pattern is not None:
-            return self.regex_pattern
-        text = self.match_pattern or ""
-        prefix = next((word for word in ("re:", "regex:") if text.startswith(word)), None)
-        return text[len(prefix) :] if prefix else re.escape(text)
+        text = self.match_pattern if self.regex_pattern is None else self.regex_pattern
+        prefix = next((word for word in ("re:", "regex:") if (text or "").startswith(word)), "")
+        rest = (text or "")[len(prefix) :]
+        return rest if prefix or self.regex_pattern is not None else re.escape(rest)
 
 
 class Exec(Model):
@@ -83,7 +82,7 @@ class Probe(Model):
     delay: Annotated[float, BeforeValidator(quantity.seconds)] = 0.0
     """Seconds before the first check."""
     interval: Annotated[float, BeforeValidator(quantity.duration)] | None = None
-    """Seconds between two checks; by default 20 ms at first and half a second at most."""
+    """Seconds between two checks; by default 20 ms at first and 100 ms at most."""
     each_check_timeout: Annotated[float, BeforeValidator(quantity.duration)] = 5.0
     timeout: Annotated[float, BeforeValidator(quantity.duration)] | None = None
     """Seconds until it must have passed; the run's start_timeout holds as well."""
@@ -153,6 +152,9 @@ def _probe(value: object) -> object:
 
 def spelled(source: Source, model: type[Probe] = Probe) -> Source:
     """`source`, a probe, with every key in its one spelling. Raises SpecError for a key that there is not."""
+    if isinstance(source.values.get("exec"), list):  # short for its command
+        command = Source({"command": source.values["exec"]}, {(): source.place(("exec",))}, (*source.prefix, "exec"))
+        source = source.replaced("exec", command)
     found = canonical(source, list(model.model_fields), {}, {})
     for name, check in _CHECKS[model].items():
         if isinstance(found.values.get(name), dict):

@@ -34,8 +34,8 @@ def again(budgets: Mapping[str, int], history: Sequence[Cause | None]) -> bool:
     return [budget(cause) for cause in history].count(name) <= budgets.get(name, 0)
 
 
-def delay(backoff: float, history: Sequence[Cause | None]) -> float:
-    """Seconds from the end of the last attempt to the next one: `backoff`, and twice as much after each further end.
+def delay(backoff: float, history: Sequence[Cause | None], factor: float = 2.0) -> float:
+    """Seconds from the end of the last attempt to the next one: `backoff`, and `factor` as much after each further end.
 
     As for the indices of a Kubernetes Job. Only ends of the program's own making count; what the cluster did to it
     puts nothing off.
@@ -43,4 +43,4 @@ def delay(backoff: float, history: Sequence[Cause | None]) -> float:
     own = sum(budget(cause) in ("failed", "timed_out") for cause in history)
     if not backoff or not history or budget(history[-1]) not in ("failed", "timed_out"):
         return 0.0
-    return float(min(backoff * 2 ** min(own - 1, 30), MOST_BACKOFF))
+    return float(min(backoff * factor ** min(own - 1, 30), MOST_BACKOFF))

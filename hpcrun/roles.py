@@ -167,6 +167,10 @@ def _worker_probe(asked: AskedProbe) -> Probe:
     return _probe(asked, "127.0.0.1", asked.success_threshold)
 
 
+FAILURE_INTERVAL = 1.0
+"""Seconds between two checks for failure where a spec does not say: several hits in a row are to mean something."""
+
+
 def task_probe(asked: TaskProbe, cluster: str, *, failure: bool) -> Probe:
     """The check that a task is ready, or that it has failed.
 
@@ -180,6 +184,7 @@ def task_probe(asked: TaskProbe, cluster: str, *, failure: bool) -> Probe:
     return dataclasses.replace(
         found,
         timeout=None if failure else asked.timeout,
+        interval=asked.interval if asked.interval is not None or not failure else FAILURE_INTERVAL,
         watched=asked.log_watch.logger or "" if asked.log_watch else "",
         each=asked.tcp_port is not None and asked.tcp_port.on_node == "each",
     )

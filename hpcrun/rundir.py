@@ -23,7 +23,7 @@ it has exactly one writing process, because appends from several nodes are not a
                             secret; there while the attempt lasts                        (the shard's supervisor)
     workers/S.A.json        nodes and endpoints of an attempt's workers, for its job     (the shard's supervisor)
     tasks/A.jsonl           what the tasks of a workflow did in attempt A, a line a change (its supervisor)
-    logs/A/tasks/NAME.log   the output of one of them, of rank R of several NAME.R.log   (the task)
+    logs/A/tasks/NAME.log   the output of one of them, of rank R of several NAME@R.log   (the task)
     slurm/J_T.out           what Slurm itself wrote for the element; removed when empty  (slurmstepd)
     pytest-shards/K/        what the shards of a test suite agree on, and how long their tests took (its shards)
     results/                for the program, as HPCRUN_RESULTS_DIR                       (the program)
@@ -140,7 +140,7 @@ class RunDir:
 
     def task_log(self, attempt: int, task: str, rank: int = 0) -> str:
         """The output of a task of a workflow, all tries of it; of several processes each has its own."""
-        return os.path.join(self.path, "logs", str(attempt), "tasks", f"{task}.{rank}.log" if rank else f"{task}.log")
+        return os.path.join(self.path, "logs", str(attempt), "tasks", f"{task}@{rank}.log" if rank else f"{task}.log")
 
     def slurm_output(self, job: str, task: int | None) -> str:
         """What Slurm itself wrote for one array element, or for a job that is no array."""

@@ -327,9 +327,11 @@ _IN_TASKS = {
     "gang": "replicas of the policy parallel, which start together",
     "fail_fast": "`workflow.fail_fast`",
     "completion_mode": "a workflow without it",
+    "machine": "`cpus`, `memory` and `gpus` in the `resources` of a task",
+    "stderr": "redirections in the scripts of tasks",
 }
 """Fields of a run that it has not beside `workflow`, and what to write instead."""
-_RESOLVED = ("name", "timeout", "run_timeout", "nodes", "max_parallel", "working_dir", "node_pool", "machine")
+_RESOLVED = ("name", "timeout", "run_timeout", "nodes", "max_parallel", "working_dir", "node_pool")
 """Fields beside `workflow` that may hold expressions, besides `env`."""
 
 

@@ -422,6 +422,8 @@ def _tasks(plan: Plan, seen: Seen, whole: ShardStatus) -> tuple[TaskStatus, ...]
     from hpcrun import tasks  # what other runs do without
 
     last = seen.records[whole.index][-1] if seen.records.get(whole.index) else None
+    if last is not None and whole.state == "pending":  # of the next attempt nothing has begun
+        return tasks.fold(plan, (), over=False)
     over = whole.state in TERMINAL or (last is not None and last.ended is not None)
     return tasks.fold(plan, seen.tasks, over=over)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from hpcrun import codespec as programs
 from hpcrun import probes, quantity
@@ -66,6 +66,8 @@ def _variable_names(value: object) -> object:
     for name in value if isinstance(value, Mapping) else ():
         if not name or "=" in name or "\0" in name:
             raise EntryError(name, f"found the variable name {name!r}, wanted a name without = or NUL")
+        if name.startswith("SLURM_"):  # in nv-sflow's own files; what Slurm itself has set wins in the environment
+            continue
         if name.startswith(RESERVED_PREFIXES) or name in RESERVED_NAMES:
             raise EntryError(name, f"found {name}, which hpcrun sets itself; wanted a name without a reserved prefix")
     return value
@@ -114,12 +116,19 @@ class Nodes(Model):
     exclude: Annotated[list[Index], BeforeValidator(lambda value: [value] if isinstance(value, int) else value)] = []
 
 
+def _each_once(indices: list[int]) -> list[int]:
+    twice = next((index for index in indices if indices.count(index) > 1), None)
+    if twice is not None:
+        raise ValueError(f"found {twice} a second time, wanted each once")
+    return indices
+
+
 class Gpus(Model):
     """The GPUs that a task wants."""
 
     count: Whole | None = None
     """Over all its nodes together."""
-    indices: Annotated[list[Whole], Field(min_length=1)] | None = None
+    indices: Annotated[list[Whole], Field(min_length=1), AfterValidator(_each_once)] | None = None
     """Which ones, on each of its nodes."""
 
 
@@ -139,7 +148,7 @@ class Retries(Model):
 
     count: Whole
     interval: Annotated[float, BeforeValidator(quantity.seconds)] = 0.0
-    backoff: Annotated[float, Field(ge=1), BeforeValidator(_number)] = 1.0
+    backoff: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False), BeforeValidator(_number)] = 1.0
 
 
 class Probes(Model):
@@ -223,20 +232,15 @@ def _spelled(source: Source) -> Source:
     found = canonical(source, known, {}, _ABSENT_IN_WORKFLOW)
     if found.values.get("tasks") is not None:
         found = by_name(found, "tasks")
-        for name in found.values["tasks"]:
-            tasks = found.inner("tasks")
-            found = found.replaced("tasks", tasks.replaced(name, _task(tasks.inner(name))))
+        found = found.replaced("tasks", found.inner("tasks").mapped(_task))
     return found
 
 
 def _variables_spelled(source: Source) -> Source:
     """`source` with its ``variables`` as a mapping of mappings."""
     found = by_name(source, "variables", bare="value")
-    for name in found.values["variables"]:
-        around = found.inner("variables")
-        one = canonical(around.inner(name), list(Variable.model_fields), {}, {})
-        found = found.replaced("variables", around.replaced(name, one))
-    return found
+    known = list(Variable.model_fields)
+    return found.replaced("variables", found.inner("variables").mapped(lambda one: canonical(one, known, {}, {})))
 
 
 def _task(source: Source) -> Source:

@@ -51,6 +51,8 @@ class Swept:
     """Each variable that is swept over, and its domain."""
     programs: tuple[Codespec, ...]
     """Of each shard, where they differ in what they execute."""
+    backoff_factor: float
+    """What the time before a next attempt is multiplied with after each further failure."""
 
     def sweep(self, setting: Setting, job: Role) -> Sweep:
         """As the plan has it."""
@@ -181,6 +183,11 @@ def _whole(
             f"found it beside a workflow whose tasks share an allocation ({why}); wanted it with the sweep of one task "
             "whose replicas are independent, or `policy: sequential`", field="max_parallel",
         )  # fmt: skip
+    if spec.max_failed_indexes is not None:
+        raise SpecError(
+            f"found it beside a workflow whose tasks share an allocation ({why}); wanted `workflow.fail_fast`",
+            field="max_failed_indexes",
+        )
     requests = {one.name: _request(spec, one, named) for one in found}
     gpus = _gpus_per_node(spec)
     if here:
@@ -250,6 +257,7 @@ def _swept(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespe
     assert spec.workflow is not None
     one = found[0]
     task, request = one.task, _request(spec, one, named)
+    retries = task.retries
     assert task.replicas is not None
     places = {other.name: Place((0,), tuple(range(request.gpus))) for other in found}
     made = texts(spec, found, places, named, nodes=1, gpus_per_node=_gpus_per_node(spec) or request.gpus)
@@ -278,8 +286,8 @@ def _swept(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespe
         "topology": "auto",
         "name": name_of(spec),
         "shards": len(found),
-        "retries": {**spec.retries, **({"failed": task.retries.count} if task.retries.count else {})},
-        "backoff": task.retries.interval or spec.backoff,
+        "retries": {**spec.retries, **(dict.fromkeys(("failed", "timed_out"), retries.count) if retries.count else {})},
+        "backoff": retries.interval if retries.count else spec.backoff,
         "timeout": task.timeout or spec.timeout,
         "max_failed_indexes": 0 if stops else spec.max_failed_indexes,
     }
@@ -290,6 +298,7 @@ def _swept(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespe
         task=one.of,
         variables=variables,
         programs=tuple(whats) if differ else (),
+        backoff_factor=retries.backoff if retries.count else 2.0,
     )
 
 
@@ -305,7 +314,8 @@ def _executes(what: Codespec) -> tuple[object, ...]:
 
 def _knows_nodes(what: Codespec) -> bool:
     """Whether its texts name nodes, which are known in the allocation only."""
-    return any(map(is_marked, (what.script or "", *(what.command or ()), *what.args, *what.env.values())))
+    told = (what.script or "", what.working_dir or "", what.image or "", *(what.command or ()), *what.args)
+    return any(map(is_marked, (*told, *what.env.values())))
 
 
 def _kind_of(what: Codespec, gpus: int) -> str | None:

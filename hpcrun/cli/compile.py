@@ -57,6 +57,8 @@ def command(words: tuple[str, ...], as_json: bool, graph: str | None, **options:
     """
     if graph is not None and not _is_graph(graph):
         raise UsageError(f"--graph: found {graph!r}, wanted mermaid, svg, or a file called *.svg or *.mmd")
+    if graph is not None and len(words) > 1 and words[1].endswith((".yaml", ".yml")):
+        raise UsageError(f"--graph: found {words[0]!r}, wanted mermaid, svg, or a file called *.svg or *.mmd")
     decided = prepared(words, options)
     if graph is None:
         show(decided, as_json=as_json)

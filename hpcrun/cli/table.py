@@ -206,6 +206,9 @@ def _launch_words(run: Run, shard: ShardStatus) -> str:
 
 def _last_words_of_task(run: Run, status: RunStatus, task: TaskStatus) -> str:
     paths = run.log_paths(attempt_number=status.shards[0].attempt, task=task.name)
+    of_node = dict(zip(task.node.split(","), paths, strict=False))
+    culprit = next((path for node, path in of_node.items() if task.detail.endswith(f" on {node}")), paths[0])
+    paths = [culprit, *(path for path in paths if path != culprit)]
     said = {path: last_lines(path, _TAIL) for path in paths}
     path = next((path for path in paths if "".join(said[path]).strip()), None)
     if path is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from types import SimpleNamespace
 
 from hpcrun import environ as dialects
 from hpcrun import events, later
@@ -34,6 +35,8 @@ _BEAT = 1.0
 _OTHER_PORTS = 5
 """How often another port is tried where the program could not have the one that was chosen."""
 _RESTART_PAUSE = 1.0
+_TEXTS = ("port", "host", "url", "pattern", "body")
+"""Fields of a probe that are texts of its author's."""
 _FAREWELL = 10.0
 
 
@@ -83,6 +86,7 @@ class _Agent:
         self._heard = self._next_beat = time.monotonic()
         self._orders: list[dict[str, Any]] = []
         self._child = 0
+        self._cwd = self._role.cwd
         self._readiness: Readiness | None = None
         self._alarms: list[Prober] = []
         self._tried = self._lives = ""
@@ -137,6 +141,7 @@ class _Agent:
         except ports.PortTaken as error:
             self.fail(str(error), "launch_failed")
             return None
+        self._cwd = self._filled(self._role.cwd, order)
         given = self._environ(order)
         role, self._kills = self._role, memory.kills()
         words = [self._filled(word, order) for word in role.command]
@@ -145,17 +150,21 @@ class _Agent:
         out, err = self._logs()
         since = os.fstat(out).st_size
         try:
-            self._child = program.start(words, given, role.cwd, out, err)
+            self._child = program.start(words, given, self._cwd, out, err)
         except OSError as error:
-            text = program.not_started(error, words[0], role.cwd, err)
-            if role.name == "job":
-                return program.Ended(program.start_code(role.cwd) << 8)
+            text = program.not_started(error, words[0], self._cwd, err)
+            if role.name == "job" and self._task is None:
+                return program.Ended(program.start_code(self._cwd) << 8)
             self.fail(text, "failed")
             return None
         finally:
             for descriptor in {out, err}:
                 os.close(descriptor)
-        self._await_ready(given, since, order)
+        try:
+            self._await_ready(given, since, order)
+        except BaseException:
+            program.end_session(self._child, 0.0)  # nobody guards it yet
+            raise
         return self._supervised()
 
     def _supervised(self) -> program.Ended:
@@ -200,21 +209,21 @@ class _Agent:
         if self._task is not None:
             nodes = [order["names"][node] for node in self._task.nodes]
             own = dialects.task(
-                self._who, here, workspace=role.cwd, name=self._task.name, nodes=nodes, rank=self._replica,
+                self._who, here, workspace=self._cwd, name=self._task.name, nodes=nodes, rank=self._replica,
                 addresses=[self._address(node) for node in nodes],
             )  # fmt: skip
-            os.makedirs(own["SFLOW_TASK_OUTPUT_DIR"], 0o700, exist_ok=True)
+            dialects.make_folder(own)
         else:
             peers = dialects.Peers(order["peers"], order["port"]) if order.get("peers") else None
             own = {
-                **dialects.variables(self._who, here, workspace=role.cwd, peers=peers),
+                **dialects.variables(self._who, here, workspace=self._cwd, peers=peers),
                 **dialects.own_ports({name: held.port for name, held in self._held.items()}),
                 **order.get("environ", {}),
             }
         inherited = dict(os.environ)
         if "devices" in order:
             inherited["CUDA_VISIBLE_DEVICES"] = order["devices"]
-        env = {name: self._filled(value, order) for name, value in role.env.items()}
+        env = {name: self._filled(value, order) for name, value in dialects.not_slurms(role.env, inherited).items()}
         return dialects.for_program(dialects.passed_on(inherited, plan.export), own, env, expand=role.expand)
 
     def _filled(self, text: str, order: dict[str, Any]) -> str:
@@ -277,12 +286,22 @@ class _Agent:
 
         now, found = time.monotonic(), []
         for probe in mine:
-            for name in ("port", "host", "url", "pattern", "body") if self._task is not None else ():
-                setattr(probe, name, self._filled(getattr(probe, name), order))
-            own = not probe.watched
+            own = not probe.watched or (self._task is not None and probe.watched == self._task.name)
             log = self._log() if own else self._run.task_log(self._attempt, probe.watched)
-            found.append(Prober(probe, given, self._role.cwd, log, now, since=since if own else 0))
+            looks = self._filled_probe(probe, order)
+            found.append(Prober(looks, given, self._cwd, log, now, since=since if own else 0))
         return found
+
+    def _filled_probe(self, probe: Probe, order: dict[str, Any]) -> Probe:
+        """A probe of a task's with what is known in its allocation only."""
+        if self._task is None:
+            return probe
+        made = SimpleNamespace(**vars(probe))
+        for name in _TEXTS:
+            setattr(made, name, self._filled(getattr(probe, name), order))
+        made.command = [self._filled(word, order) for word in probe.command]
+        made.headers = {name: self._filled(value, order) for name, value in probe.headers.items()}
+        return made  # type: ignore[return-value]
 
     def _logs(self) -> tuple[int, int]:
         """The open logs of the program, of its standard output and its standard error."""
@@ -337,6 +356,8 @@ class _Agent:
             self._look(self._readiness, now)
         hit = next((prober for prober in self._alarms if prober.turn(now)), None)
         if hit is not None:
+            for prober in self._alarms:
+                prober.close()
             self._alarms = []
             self._wire.send({"event": "failed", "text": f"its failure probe has hit: {hit.tried}", "cause": "failed"})
 

@@ -46,7 +46,7 @@ else:
     import _signal as signal  # without the enums that `signal` wraps it in
     import _socket as socket
 
-_FIRST_INTERVAL, _GROWTH, _LAST_INTERVAL = 0.02, 1.3, 0.5
+_FIRST_INTERVAL, _GROWTH, _LAST_INTERVAL = 0.02, 1.3, 0.1
 _GLANCE = 0.05
 """Seconds after which a check on its way is looked at if no SIGCHLD came: a command that writes has to be read."""
 _SPARE = 5.0
@@ -56,6 +56,8 @@ _TAIL = 4096
 """Bytes of what a check says that are kept."""
 _SHOWN = 300
 """Characters of it that are passed on."""
+OWN_NODE = "$(SFLOW_TASK_NODE_NAME)"
+"""The host of a probe whose author has named none, where nodes have names."""
 _AT_ONCE = 1 << 20
 """Bytes of a log that are searched in one turn."""
 _PIECE = 1 << 16
@@ -165,7 +167,7 @@ class _Log:
         except OSError as error:
             self.tried = f"the log {self._log}: {_reason(error)}"
             return False
-        self.tried = f"{self._found} of {self._wanted} wanted lines of the log match {self._pattern.pattern!r}"
+        self.tried = f"{self._found} of {self._wanted} wanted matches of {self._pattern.pattern!r} in the log"
         if self._found >= self._wanted:
             return True
         self.due = now
@@ -198,9 +200,12 @@ class _Log:
     def _count(self, pattern: re.Pattern[str], line: bytes, after: str = "") -> None:
         text = line.decode("utf-8", "replace") + after
         # From its second character on, a piece has no beginning of a line that ^ could match.
-        if not self._counted and pattern.search(text, 1 if self._inside else 0):
-            self._counted = True
-            self._found += 1
+        if self._inside or after:
+            found = int(not self._counted and pattern.search(text, 1 if self._inside else 0) is not None)
+        else:
+            found = sum(1 for _ in pattern.finditer(text))
+        self._counted = self._counted or bool(found)
+        self._found += found
 
 
 def _forked(probe: Probe, environ: Mapping[str, str], cwd: str) -> _Forked:
@@ -216,7 +221,8 @@ def _forked(probe: Probe, environ: Mapping[str, str], cwd: str) -> _Forked:
         return _Forked(f"{method} {url}", probe.each_check_timeout, work)
     host, port = expanded(probe.host, environ), expanded(probe.port, environ)
     shown = f"[{host}]" if ":" in host else host
-    return _Forked(f"{shown}:{port}", probe.each_check_timeout, lambda: _reach(host, port))
+    own = probe.host == OWN_NODE
+    return _Forked(f"{shown}:{port}", probe.each_check_timeout, lambda: _reach(host, port, own))
 
 
 class _Forked:
@@ -384,11 +390,28 @@ def _stand_alone(telling: int, patience: float) -> None:
             continue
 
 
-def _reach(host: str, port: str) -> tuple[bool, str]:
+def _reach(host: str, port: str, own: bool) -> tuple[bool, str]:
+    """Whether something accepts connections; `own` says that the host is the program's node, by nobody's wish."""
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"{port!r} is no port from 1 to 65535")
-    _connected(host, int(port)).close()
+    try:
+        _connected(host, int(port)).close()
+    except ConnectionRefusedError:
+        if own and _answers("127.0.0.1", int(port)):
+            raise ValueError(
+                f"connection refused, though 127.0.0.1:{port} answers: it listens for its own node only; wanted "
+                "0.0.0.0 as its address, or host: 127.0.0.1 in the probe"
+            ) from None
+        raise
     return True, "accepts connections"
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        _connected(host, port).close()
+    except OSError:
+        return False
+    return True
 
 
 def _connected(host: str, port: int) -> socket.socket:

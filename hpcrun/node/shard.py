@@ -119,7 +119,7 @@ def begin(
         last = entries[-1].end if history else None
         if last and last.get("due"):
             # Clocks of nodes differ; nobody waits for longer than the back-off itself.
-            due = min(float(last["due"]), time.time() + retry.delay(plan.backoff, history))
+            due = min(float(last["due"]), time.time() + retry.delay(plan.backoff, history, plan.backoff_factor))
             told = _await(plan, run, allocation, due, lifeline)
             if told is not None:
                 return told
@@ -249,7 +249,8 @@ def write_end(
         "at": at, "exit_code": ended.code, "signal": ended.signal, "cause": cause, "again": again, **more,
     }  # fmt: skip
     # What is tried again, and when, is one thing for all of a gang.
-    late = retry.delay(plan.backoff, [*begun.history, more.get("gang", cause)]) if again else 0.0  # type: ignore[list-item]
+    history = [*begun.history, more.get("gang", cause)]
+    late = retry.delay(plan.backoff, history, plan.backoff_factor) if again else 0.0  # type: ignore[arg-type]
     whole = {**facts, "due": at + late} if late else facts
     # Without it the work would be done twice.
     _patiently("record the end of an attempt", events.add, run.record(shard, begun.number), "end", whole)
@@ -297,7 +298,7 @@ def carry_out(
     role = plan.job
     try:
         who = _who(plan, run, shard, number)
-        words, env, replica = _told(plan, who)
+        words, env, replica = _told(plan, who, allocation.node)
     except OSError as error:
         from hpcrun.node.results import lost
 
@@ -341,13 +342,13 @@ def _who(plan: Plan, run: RunDir, shard: int, number: int) -> dialects.Who:
     )
 
 
-def _told(plan: Plan, who: dialects.Who) -> tuple[Sequence[str], Mapping[str, str], Mapping[str, str]]:
+def _told(plan: Plan, who: dialects.Who, node: str) -> tuple[Sequence[str], Mapping[str, str], Mapping[str, str]]:
     """The command of a shard, what its spec puts into its environment, and what it is told besides."""
     if plan.sweep is None:
         return plan.job.command, plan.job.env, {}
     from hpcrun.node.swept import as_replica  # most runs are no sweeps
 
-    return as_replica(plan, who)
+    return as_replica(plan, who, node)
 
 
 def _workflow(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from hpcrun.plan import Plan
 
 
-def as_replica(plan: Plan, who: environ.Who) -> tuple[Sequence[str], dict[str, str], dict[str, str]]:
-    """The command of a shard, the variables of its spec, and who it is besides; its own folder of results is made.
+def as_replica(plan: Plan, who: environ.Who, node: str) -> tuple[Sequence[str], dict[str, str], dict[str, str]]:
+    """The command of a shard on `node`, the variables of its spec, and who it is besides; its own folder is made.
 
     Raises OSError where it cannot be.
     """
@@ -22,6 +22,16 @@ def as_replica(plan: Plan, who: environ.Who) -> tuple[Sequence[str], dict[str, s
     values = sweep.values_at(plan.sweep.variables, who.shard)
     name = sweep.replica_name(plan.sweep.task, values.values())
     own = environ.swept(who, task=plan.sweep.task, name=name)
-    os.makedirs(own["SFLOW_TASK_OUTPUT_DIR"], 0o700, exist_ok=True)
+    environ.make_folder(own)
     command = plan.sweep.commands[who.shard] if plan.sweep.commands else plan.job.command
-    return command, {**plan.job.env, **values}, own
+    own["SFLOW_TASK_ASSIGNED_NODE_IPS"] = _address(node) if plan.cluster == "slurm" else "127.0.0.1"
+    return command, environ.not_slurms({**plan.job.env, **values}, os.environ), own
+
+
+def _address(node: str) -> str:
+    import _socket  # without all that `socket` wraps it in
+
+    try:
+        return str(_socket.gethostbyname(node))
+    except OSError:
+        return node

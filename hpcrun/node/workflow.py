@@ -36,6 +36,8 @@ _FILES = 512
 """Open files beside the connections to the agents, as for a gang."""
 _EARLY = 16
 """Agents that may be there before it is their turn: each is a process, and on Slurm a step."""
+_LATEST = 86400.0
+"""Seconds at most between two tries."""
 _FIRST_NOTE, _NOTE_EVERY = 0.5, 2.0
 """Seconds after which it is noted what a task's probes have tried, and between two such notes."""
 _LATE = 0.1
@@ -60,12 +62,15 @@ class _Seat(Seat):
 
 
 class _End:
-    """How a try of a task ends, or is to end: its state, what there is to say of it, and whether to try again."""
+    """How a try of a task ends, or is to end: its state, what there is to say of it, and whether to try again.
 
-    __slots__ = ("again", "detail", "state")
+    `late` is how many seconds at least there are to be before the next try.
+    """
 
-    def __init__(self, state: str, detail: str, *, again: bool = False) -> None:
-        self.state, self.detail, self.again = state, detail, again
+    __slots__ = ("again", "detail", "late", "state")
+
+    def __init__(self, state: str, detail: str, *, again: bool = False, late: float = 0.0) -> None:
+        self.state, self.detail, self.again, self.late = state, detail, again, late
 
 
 class _Part:
@@ -73,13 +78,14 @@ class _Part:
 
     __slots__ = (
         "deadline", "due", "end", "is_called", "is_started", "next_note", "noted", "process", "seats", "state", "task",
-        "tries",
+        "told", "tries",
     )  # fmt: skip
 
     def __init__(self, task: Task) -> None:
         self.task, self.state, self.tries = task, "pending", 0
         self.seats: list[_Seat] = []
         self.is_called = self.is_started = False  # whether its agents were called, and told to start their programs
+        self.told = 0  # how often they were told to end them, each time harder
         self.process = 0  # what has started its agents, for as long as that runs
         self.end: _End | None = None  # what it is being ended for
         self.due = self.deadline = self.next_note = 0.0
@@ -88,11 +94,13 @@ class _Part:
     @property
     def is_met(self) -> bool:
         """Whether those that need it may start."""
-        return self.state in ("succeeded", "ready")
+        return self.state == "succeeded" or (self.state == "ready" and self.end is None)
 
 
 class _Hub(Hub):
     """A hub of tasks: what befalls one of their processes is a matter for its task, unless a node is lost."""
+
+    grace = 0.0
 
     def _heed(self, seat: Seat, message: dict[str, Any], now: float) -> None:
         if message.get("event") == "listening":
@@ -112,7 +120,8 @@ class _Hub(Hub):
         if seat.state != "ended":
             seat.state = "lost"
         if part.end is None:
-            part.end = _End("failed", trouble.text.partition(": ")[2], again=trouble.cause == "lost")
+            lost = trouble.cause == "lost"  # its guard ends the program that the agent has left, within the grace
+            part.end = _End("failed", trouble.text.partition(": ")[2], again=lost, late=self.grace if lost else 0.0)
         if trouble.cause != "failed" and seat.wire is not None:
             seat.wire.close()
 
@@ -127,6 +136,7 @@ class Workflow:
         self._parts = {task.name: _Part(task) for task in plan.tasks}
         program.allow_files(_FILES + 2 * sum(len(task.nodes) for task in plan.tasks))
         self._hub = _Hub((), plan.lost_after, alone=True, fail_fast=False, host=_HERE if self._local else "")
+        self._hub.grace = plan.grace + AFTER_GRACE
         hosts = [_HERE] if self._local else list(dict.fromkeys((allocation.node, os.uname().nodename)))
         path = run.rendezvous(0, attempt)
         self._meeting = Meeting(path, hosts, self._hub.port, self._hub.secret, 0, attempt)
@@ -135,6 +145,7 @@ class Workflow:
         self._devices = visible.split(",") if visible else []
         self._nodes = list(allocation.nodes)
         self._stopped = ""  # why nothing more is to start
+        self._failed: list[_Part] = []  # in the order in which they did
         self._changed = True
 
     # What program.next_signal asks of a crew.
@@ -205,7 +216,7 @@ class Workflow:
 
     def _outcome(self) -> program.Ended:
         """How the workflow has ended by itself."""
-        bad = [part for part in self._parts.values() if part.state in ("failed", "timed_out")]
+        bad = self._failed
         if bad:
             more = f"; and {len(bad) - 1} more have failed" if len(bad) > 1 else ""
             ended = _ended(None, f"task {bad[0].task.name}: {_said_of(bad[0])}{more}")
@@ -267,15 +278,22 @@ class Workflow:
         return not any(one.process and not one.is_called and not one.task.overlaps for one in self._parts.values())
 
     def _may_come_early(self, part: _Part, needed: Iterable[_Part]) -> bool:
-        """Whether its agents may come before it is its turn: they take nothing, and what it needs has started."""
-        if not (part.task.overlaps or self._local) or not all(one.is_started or one.is_met for one in needed):
+        """Whether its agents may come before it is its turn: what it needs has started, and they take nothing from it.
+
+        So it is with tasks that share what there is, and with those that wait for services alone: what has ended
+        before these has left its CPUs and GPUs, and the allocation has room for services and what needs them.
+        """
+        beside = all(one.task.readiness for one in needed) and self._has_room(part)
+        if not (part.task.overlaps or beside or self._local):
+            return False
+        if not all(one.is_started or one.is_met for one in needed):
             return False
         return sum(one.is_called and not one.is_started for one in self._parts.values()) < _EARLY
 
     def _call(self, part: _Part) -> None:
         """Start the agents of a task's next try. Raises Trouble where there is nothing to start them with."""
         task = part.task
-        part.is_called, part.is_started, part.end = True, False, None
+        part.is_called, part.is_started, part.told, part.end, part.noted = True, False, 0, None, ""
         part.seats = [_Seat(part, rank) for rank in range(len(task.nodes))]
         self._hub.seats.update({(seat.role, seat.shard, seat.replica): seat for seat in part.seats})
         nodes = [self._nodes[node] for node in task.nodes]
@@ -324,7 +342,10 @@ class Workflow:
                 self._start_programs(part)
         if part.end is not None:
             self._tell_to_end(part)
-        if part.state == "running" and part.task.readiness and all(seat.is_ready for seat in part.seats):
+            self._insist(part, now)
+            if part.is_started:
+                self._heed_failure(part, part.end)
+        elif part.state == "running" and part.task.readiness and all(seat.is_ready for seat in part.seats):
             self._set(part, "ready", node=self._nodes_of(part))
             self._changed = True
         self._note(part, now)
@@ -340,7 +361,7 @@ class Workflow:
             return _End("failed", f"did not come up in {self._plan.start_timeout:g} s")
         if any(_has_gone(part, seat) for seat in part.seats):
             if any(seat.state == "absent" for seat in part.seats):
-                return _End("failed", f"was not started: its {'agent' if self._local else 'srun'} failed")
+                return _End("failed", f"was not started: its {'agent' if self._local else 'srun'} failed", again=True)
             return _End("failed", "was killed, with all of its step", again=True)
         return None
 
@@ -360,13 +381,25 @@ class Workflow:
         part.is_called, part.is_started, part.deadline, self._changed = False, False, 0.0, True
         if part.state in _OVER:  # it was given up before it had begun
             return
-        if end.again and part.tries < part.task.retries and not self._stopped and not self._hub.stopping:
-            late = part.task.interval * part.task.backoff**part.tries
+        if self._is_tried_again(part, end):
+            late = max(min(part.task.interval * part.task.backoff ** min(part.tries, 30), _LATEST), end.late)
             self._set(part, "pending", detail=f"{end.detail}; tried again", due=time.time() + late, **facts)
             part.due, part.tries = time.monotonic() + late, part.tries + 1
             return
         self._set(part, end.state, detail=end.detail, **facts)
-        if end.state in _BAD and part.task.fail_fast and not self._stopped and not self._hub.stopping:
+        if end.state in ("failed", "timed_out"):
+            self._failed.append(part)
+        self._heed_failure(part, end)
+
+    def _is_tried_again(self, part: _Part, end: _End) -> bool:
+        """Whether a task whose try ends so has another one."""
+        return end.again and part.tries < part.task.retries and not self._stopped and not self._hub.stopping
+
+    def _heed_failure(self, part: _Part, end: _End) -> None:
+        """End everything for a task that ends so, where that is to be."""
+        if end.state not in _BAD or not part.task.fail_fast or self._stopped or self._hub.stopping:
+            return
+        if not self._is_tried_again(part, end):
             self._stop_all(f"task {part.task.name}: {end.detail}")
 
     def _stop_all(self, why: str) -> None:
@@ -389,13 +422,22 @@ class Workflow:
 
     def _tell_to_end(self, part: _Part) -> None:
         """Tell the processes of a task that are there and have not been told."""
-        part.deadline = 0.0
+        if not part.told:
+            part.told, part.deadline = 1, time.monotonic() + self._plan.grace + AFTER_GRACE
         for seat in part.seats:
-            if seat.wire is not None and seat.state not in ("told", "ended"):
+            if seat.wire is not None and not seat.wire.closed and seat.state not in ("told", "ended"):
                 seat.state = "told"
                 self._hub.tell(seat, do="stop")
         if part.process and any(seat.state == "absent" for seat in part.seats):
             os.killpg(part.process, signal.SIGTERM)  # nobody is there who could be told
+
+    def _insist(self, part: _Part, now: float) -> None:
+        """End the agents of a task that do not answer, or the step that they are in."""
+        if not part.process or now < part.deadline:
+            return
+        # An agent that stands still heeds nothing else; srun first ends its step.
+        os.killpg(part.process, signal.SIGKILL if self._local or part.told > 1 else signal.SIGTERM)
+        part.told, part.deadline = part.told + 1, now + AFTER_GRACE
 
     def _reap(self) -> None:
         """Take note of agents, or of the steps that they are in, which have ended."""

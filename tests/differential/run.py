@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run generated workflows by nv-sflow and by hpcrun, and compare names, dependencies, environment and outcome.
 
-    python tests/differential/run.py                   all of them, one of each family, some four minutes
+    python tests/differential/run.py                   all of them, one of each family, some five minutes
     python tests/differential/run.py --seed 7          others; the same seed makes the same ones
     python tests/differential/run.py diamond retried   only these
 

@@ -80,4 +80,4 @@ def test_its_record_cannot_be_written(user: User) -> None:
     done = user.hpcrun("run", user.write("spec.yaml", textwrap.dedent(spec)))
     run_id = user.status("last")["run_id"]
     assert done.returncode == 0, done.stdout + done.stderr
-    assert user.sh('ls "$HPCRUN_HOME/runs/$1/results"', run_id).stdout.split() == ["one", "two"]
+    assert user.sh('ls "$HPCRUN_HOME/runs/$1/results"', run_id).stdout.split() == ["tasks", "two"]

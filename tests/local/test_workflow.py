@@ -277,4 +277,4 @@ def test_a_task_has_a_folder_for_its_results(machine: Machine) -> None:
           tasks:
             - {name: one, script: ['echo 1 >"$SFLOW_TASK_OUTPUT_DIR/out"']}
     """))  # fmt: skip
-    assert text_of(run, "one/out") == "1\n"
+    assert text_of(run, "tasks/one/out") == "1\n"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from machine import Machine, states
+from waiting import until
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +41,11 @@ FAILURES = {
     ),
     "never ready": Failure(
         {"script": ["sleep 1000"], "probes": {"readiness": {**LOG, "timeout": "0.5s"}}}, "failed",
-        "its readiness probe did not pass in 0.5 s: 0 of 1 wanted lines of the log match 'up'", False,
+        "its readiness probe did not pass in 0.5 s: 0 of 1 wanted matches of 'up' in the log", False,
     ),
     "failure probe": Failure(
         {"script": ["echo up", "sleep 1000"], "probes": {"failure": LOG}}, "failed",
-        "its failure probe has hit: 1 of 1 wanted lines of the log match 'up'", False,
+        "its failure probe has hit: 1 of 1 wanted matches of 'up' in the log", False,
     ),
     "a service that fails": Failure(
         {"script": ["echo up", "sleep 0.3", "exit 4"], "probes": {"readiness": LOG}}, "failed",
@@ -120,3 +121,45 @@ def test_a_point_of_a_sweep_that_fails(machine: Machine) -> None:
     rows = machine.hpcrun("results", run.id).stdout.decode().splitlines()
     wanted = ["try_1 1 succeeded 0 1", "try_2 2 failed 1 1", "try_3 3 succeeded 0 1"]
     assert [row.split() for row in rows[1:]] == [row.split() for row in wanted]
+
+
+def test_an_agent_that_does_not_answer(machine: Machine) -> None:
+    """It is told to end, and then it is ended: the workflow does not hang on it."""
+    machine.configure(lost_after="3s")
+    tasks: list[dict[str, Any]] = [
+        {"name": "stuck", "script": ["kill -STOP $PPID", "touch $HPCRUN_RESULTS_DIR/stuck", "sleep 1000"]},
+        {"name": "bad", "script": ["until [ -e $HPCRUN_RESULTS_DIR/stuck ]; do sleep 0.1; done", "exit 1"]},
+    ]
+    run = machine.run(machine.write("spec.yaml", json.dumps({"workflow": {"tasks": tasks}})), code=1)
+    assert states(run) == {"stuck": "cancelled", "bad": "failed"}
+    until(lambda: machine.processes() == [], what="the end of what it had started")
+
+
+def test_nobody_starts_against_a_service_that_is_known_to_have_failed(machine: Machine) -> None:
+    """Also while it is still on its way out."""
+    waits = 'until grep -q told "$HPCRUN_RUN_DIR/logs/0/tasks/service.log"; do sleep 0.02; done'
+    hit = {"log_watch": {"match_pattern": "down"}, "interval": 0.1}
+    tasks: list[dict[str, Any]] = [
+        {"name": "service", "fail_fast": False, "probes": {"readiness": LOG, "failure": hit},
+         "script": ["trap 'echo told' TERM", "echo up", "sleep 0.3", "echo down", "while :; do sleep 0.1; done"]},
+        {"name": "slow", "script": [waits]},
+        {"name": "needs_it", "depends_on": ["service", "slow"], "script": ["true"]},
+    ]  # fmt: skip
+    run = machine.run(machine.write("spec.yaml", json.dumps({"workflow": {"tasks": tasks}})), code=1)
+    assert states(run) == {"service": "failed", "slow": "succeeded", "needs_it": "cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"script": []}, "script: found an empty script"),
+        ({"script": ["true"], "retries": {"count": 1, "backoff": 1e300}}, "backoff: found 1e+300, wanted 1000"),
+        ({"script": ["true"], "resources": {"gpus": {"indices": [1, 1]}}}, "indices: found 1 a second time"),
+        ({"script": ["true"], "replicas": {"count": 10**9}}, "replicas: found 1000000000 replicas of a task"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_carried_out_is_refused(machine: Machine, fields: dict[str, Any], said: str) -> None:
+    done = machine.hpcrun(
+        "run", machine.write("spec.yaml", json.dumps({"workflow": {"tasks": [{"name": "a", **fields}]}}))
+    )
+    assert (done.returncode, said in done.stderr.decode()) == (2, True), done.stderr.decode()

@@ -158,7 +158,7 @@ HERE = Room(None, 2, machine=True, cpus=8, memory=1000)
         ([task("a", gpus=3, nodes=2)], Room(2, 8),
          "workflow.tasks.a.resources.gpus.count: found 3 GPUs on 2 nodes together; wanted as many on each, such as 4"),
         ([task("a", gpus=1)], Room(1, 0), "workflow.tasks.a.resources.gpus: found one GPU, and the node has 0; wanted none"),
-        ([task("a", devices=(0, 4))], Room(1, 4), "workflow.tasks.a.resources.gpus: found 2 GPUs, and the node has 4; wanted 4 at most"),
+        ([task("a", devices=(0, 4))], Room(1, 4), "workflow.tasks.a.resources.gpus.indices: found the GPU 4, and the node has 4; wanted one from 0 to 3"),
         ([task("a", devices=(0, 1), gpus=3)], Room(1, 4),
          "workflow.tasks.a.resources.gpus.count: found 3 beside 2 indices; wanted a multiple of 2"),
         ([task("a", nodes=3)], Room(2, None),

@@ -389,16 +389,16 @@ def _opened(pipe: Path) -> int:
 
 
 def test_log(made: Made) -> None:
-    """A log passes with enough lines that match anywhere; a line counts once, and only when it is whole."""
-    prober = made("log_watch", pattern="is $(WORD)|up", match_count=3, now=0.0)
+    """A log passes with enough matches, anywhere in its lines; a line counts only when it is whole."""
+    prober = made("log_watch", pattern="is $(WORD)|up", match_count=4, now=0.0)
     now = 0.0
     for text, found in [
-        ("", 0), ("it is ready up up\n", 1), ("it is ready", 1), (" now\nno\n", 2), ("", 2), ("is rea", 2),
+        ("", 0), ("it is ready up\n", 2), ("it is ready", 2), (" now\nno\n", 3), ("", 3), ("is rea", 3),
     ]:  # fmt: skip
         with open(made.log, "a", encoding="ascii") as log:
             log.write(text)
         assert not prober.turn(now)
-        assert prober.tried == f"{found} of 3 wanted lines of the log match 'is ready|up'"
+        assert prober.tried == f"{found} of 4 wanted matches of 'is ready|up' in the log"
         now = prober.due
     with open(made.log, "a", encoding="ascii") as log:
         log.write("dy\n")
@@ -489,7 +489,7 @@ def test_delay_and_interval(made: Made) -> None:
 
 
 def test_adaptive_interval(made: Made) -> None:
-    """By default checks come fast at first, and at least twice a second in the end."""
+    """By default checks come fast at first, and ten times a second in the end."""
     made.log.touch()
     prober = made("log_watch", pattern="ready", now=0.0)
     pauses = []
@@ -499,8 +499,8 @@ def test_adaptive_interval(made: Made) -> None:
         pauses.append(prober.due - now)
         now = prober.due
     assert pauses[:3] == pytest.approx([0.02, 0.026, 0.0338])
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == pytest.approx(0.5)
+    assert pauses == pytest.approx(sorted(pauses))
+    assert pauses[-1] == pytest.approx(0.1)
 
 
 def test_timeout(made: Made) -> None:

@@ -211,7 +211,7 @@ REFUSED = [
     (f"{T}\nbackends: {{a: {{partition: '${{{{ P }}}}'}}}}", "2: backends.a.partition: found '${{ P }}': there is no 'P'."),
     (f"{T}\nbackends: {{a: {{extra_args: [-p x]}}}}", "2: backends.a.extra_args: found '-p x', wanted options such as --OPTION=VALUE"),
     (f"{T}\nbackends: {{a: {{extra_args: [--partion=x]}}}}", "2: backends.a.extra_args: found --partion, which sbatch does not have. Did you mean `partition`?"),
-    (f"{T}\nvariables: {{SLURM_A: 1}}", "2: variables.SLURM_A: found SLURM_A, which hpcrun sets itself; wanted a name without a reserved prefix"),
+    (f"{T}\nvariables: {{SFLOW_A: 1}}", "2: variables.SFLOW_A: found SFLOW_A, which hpcrun sets itself; wanted a name without a reserved prefix"),
     (f"{T}\nvariables: [A]", "2: variables[0]: found 'A', wanted a mapping with `name`"),
     (f"{T}\nvariables: 3", "2: variables: found 3, wanted a mapping by name, or a list of mappings with `name`"),
     (f"{T}\nvariables: [{{name: A, value: 1}}, {{name: A, value: 2}}]", "2: variables[1].name: found 'A' a second time, wanted names that differ"),

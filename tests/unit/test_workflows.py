@@ -184,11 +184,12 @@ def test_an_array_as_any_other() -> None:
         "resources": {"gpus": {"count": 2}, "cpus": 4, "memory": "8G"},
     }  # fmt: skip
     made = plan({"train": task}, variables=BATCH_SIZE, max_parallel=2, retries={"preempted": 1})
-    assert (made.budgets["failed"], made.budgets["preempted"], made.backoff, made.timeout) == (2, 1, 30, 300)
+    assert (made.budgets["failed"], made.budgets["timed_out"], made.budgets["preempted"]) == (2, 2, 1)
+    assert (made.backoff, made.backoff_factor, made.timeout) == (30, 1, 300)
     assert (made.batches[0].throttle, made.max_failed) == (2, None)
     options = dict(made.components[0])
     assert {name: options[name] for name in ("cpus-per-task", "mem-per-cpu", "gpus", "time")} == {
-        "cpus-per-task": "4", "mem-per-cpu": "2048M", "gpus": "2", "time": "8"
+        "cpus-per-task": "4", "mem-per-cpu": "2048M", "gpus": "2", "time": "11"
     }  # fmt: skip
     told = {"variables": BATCH_SIZE, "workflow": {"fail_fast": True}}
     assert plan({"train": task}, **told).max_failed == 0
@@ -421,8 +422,8 @@ def test_environment_of_a_task() -> None:
         "HPCRUN_ROLE": "train", "HPCRUN_SHARD_INDEX": "0", "HPCRUN_SHARD_COUNT": "1", "HPCRUN_REPLICA_INDEX": "2",
         "HPCRUN_REPLICA_COUNT": "3", "HPCRUN_ATTEMPT": "1", "HPCRUN_TASK_NAME": "train_64", "TYGER_RUN_ID": "abc",
         "SFLOW_REPLICA_INDEX": "2", "SFLOW_WORKSPACE_DIR": "/work", "SFLOW_OUTPUT_DIR": "/r",
-        "SFLOW_WORKFLOW_OUTPUT_DIR": "/r/results", "SFLOW_TASK_OUTPUT_DIR": "/r/results/train_64",
-        "SFLOW_TASK_RESULT_FILE": "/r/results/train_64/result.json",
+        "SFLOW_WORKFLOW_OUTPUT_DIR": "/r/results", "SFLOW_TASK_OUTPUT_DIR": "/r/results/tasks/train_64",
+        "SFLOW_TASK_RESULT_FILE": "/r/results/tasks/train_64/result.json",
         "SFLOW_WORKFLOW_RESULT_FILE": "/r/results/results.json",
         "SFLOW_TASK_ASSIGNED_NODE_NAMES": "n2,n3", "SFLOW_TASK_ASSIGNED_NODE_IPS": "10.0.0.2,10.0.0.3",
         "SFLOW_BACKEND_JOB_ID": "12", "SFLOW_BACKEND_NODELIST": "n1,n2,n3", "SFLOW_BACKEND_NUM_NODES": "3",
@@ -438,15 +439,16 @@ def test_a_shard_as_a_replica(tmp_path: Path) -> None:
     who = environ.Who(
         run_id="abc", run_dir="/r", results=str(tmp_path), name="demo", shard=2, shards=4, sharded=True, attempt=0
     )  # fmt: skip
-    command, env, own = as_replica(made, who)
+    command, env, own = as_replica(made, who, "n1")
     assert command == ("bash", "-c", "echo 32", "demo")
     assert env == {"OTHER": "x", "LEARNING_RATE": "0.01", "BATCH_SIZE": "32"}
-    folder = tmp_path / "experiment_0_01_32"
+    folder = tmp_path / "tasks" / "experiment_0_01_32"
     assert folder.is_dir()
     assert own == {
         "HPCRUN_ROLE": "experiment", "HPCRUN_TASK_NAME": "experiment_0_01_32", "HPCRUN_REPLICA_INDEX": "2",
         "HPCRUN_REPLICA_COUNT": "4", "SFLOW_TASK_OUTPUT_DIR": str(folder),
         "SFLOW_TASK_RESULT_FILE": f"{folder}/result.json", "SFLOW_WORKFLOW_RESULT_FILE": f"{tmp_path}/results.json",
+        "SFLOW_TASK_ASSIGNED_NODE_IPS": "n1",
     }  # fmt: skip
 
 
