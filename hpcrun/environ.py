@@ -133,11 +133,14 @@ def swept(who: Who, *, task: str, name: str) -> dict[str, str]:
 
 
 def _sflow_folders(who: Who, name: str) -> dict[str, str]:
-    own = f"{who.results}/tasks/{name}"
+    # As they lie to each other in nv-sflow, in a folder of their own: tasks' names are not to be taken for results.
+    whole = f"{who.results}/tasks"
+    own = f"{whole}/{name}"
     return {
+        "SFLOW_WORKFLOW_OUTPUT_DIR": whole,
+        "SFLOW_WORKFLOW_RESULT_FILE": f"{whole}/results.json",
         "SFLOW_TASK_OUTPUT_DIR": own,
         "SFLOW_TASK_RESULT_FILE": f"{own}/result.json",
-        "SFLOW_WORKFLOW_RESULT_FILE": f"{who.results}/results.json",
     }
 
 

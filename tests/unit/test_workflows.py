@@ -422,9 +422,9 @@ def test_environment_of_a_task() -> None:
         "HPCRUN_ROLE": "train", "HPCRUN_SHARD_INDEX": "0", "HPCRUN_SHARD_COUNT": "1", "HPCRUN_REPLICA_INDEX": "2",
         "HPCRUN_REPLICA_COUNT": "3", "HPCRUN_ATTEMPT": "1", "HPCRUN_TASK_NAME": "train_64", "TYGER_RUN_ID": "abc",
         "SFLOW_REPLICA_INDEX": "2", "SFLOW_WORKSPACE_DIR": "/work", "SFLOW_OUTPUT_DIR": "/r",
-        "SFLOW_WORKFLOW_OUTPUT_DIR": "/r/results", "SFLOW_TASK_OUTPUT_DIR": "/r/results/tasks/train_64",
+        "SFLOW_WORKFLOW_OUTPUT_DIR": "/r/results/tasks", "SFLOW_TASK_OUTPUT_DIR": "/r/results/tasks/train_64",
         "SFLOW_TASK_RESULT_FILE": "/r/results/tasks/train_64/result.json",
-        "SFLOW_WORKFLOW_RESULT_FILE": "/r/results/results.json",
+        "SFLOW_WORKFLOW_RESULT_FILE": "/r/results/tasks/results.json",
         "SFLOW_TASK_ASSIGNED_NODE_NAMES": "n2,n3", "SFLOW_TASK_ASSIGNED_NODE_IPS": "10.0.0.2,10.0.0.3",
         "SFLOW_BACKEND_JOB_ID": "12", "SFLOW_BACKEND_NODELIST": "n1,n2,n3", "SFLOW_BACKEND_NUM_NODES": "3",
         "SFLOW_TASK_NODE_NAME": "n3", "SFLOW_TASK_NODE_INDEX": "1", "SFLOW_TASK_PROCESS_ID": "1",
@@ -447,7 +447,8 @@ def test_a_shard_as_a_replica(tmp_path: Path) -> None:
     assert own == {
         "HPCRUN_ROLE": "experiment", "HPCRUN_TASK_NAME": "experiment_0_01_32", "HPCRUN_REPLICA_INDEX": "2",
         "HPCRUN_REPLICA_COUNT": "4", "SFLOW_TASK_OUTPUT_DIR": str(folder),
-        "SFLOW_TASK_RESULT_FILE": f"{folder}/result.json", "SFLOW_WORKFLOW_RESULT_FILE": f"{tmp_path}/results.json",
+        "SFLOW_TASK_RESULT_FILE": f"{folder}/result.json", "SFLOW_WORKFLOW_OUTPUT_DIR": f"{tmp_path}/tasks",
+        "SFLOW_WORKFLOW_RESULT_FILE": f"{tmp_path}/tasks/results.json",
         "SFLOW_TASK_ASSIGNED_NODE_IPS": "n1",
     }  # fmt: skip
 
