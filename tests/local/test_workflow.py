@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from machine import Machine, ended, gone, number_in, states, text_of
-from page import BENCHMARK, BENCHMARKED, BLOCKS, DISAGGREGATED, SERVER
+from page import BENCHMARK, BENCHMARKED, BLOCKS, DISAGGREGATED, GPUS, SERVER
 from waiting import until
 
 from hpcrun import Run
@@ -278,3 +278,10 @@ def test_a_task_has_a_folder_for_its_results(machine: Machine) -> None:
             - {name: one, script: ['echo 1 >"$SFLOW_TASK_OUTPUT_DIR/out"']}
     """))  # fmt: skip
     assert text_of(run, "tasks/one/out") == "1\n"
+
+
+def test_every_replica_has_gpus_of_its_own(machine: Machine) -> None:
+    """The page's four slices of eight GPUs."""
+    machine.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3,4,5,6,7"
+    run = machine.run(spec(machine, GPUS.format(nodes=1, gpus=8, where="--partition=gpu")))
+    assert [text.split()[-1] for text in said(machine, run).values()] == ["0,1", "2,3", "4,5", "6,7"]
