@@ -20,7 +20,7 @@ from hpcrun.codespec import Codespec, problems
 from hpcrun.errors import SpecError
 from hpcrun.evaluation import At, environment, has_expressions, task_of, texts_of
 from hpcrun.expressions import Later, Names, text_of
-from hpcrun.fields import Source, dotted, suggestion
+from hpcrun.fields import Source, all_of, dotted, suggestion
 from hpcrun.probes import TaskProbe
 from hpcrun.spec import RunSpec
 from hpcrun.sweep import replica_name
@@ -226,7 +226,7 @@ def _swept(replicas: Replicas, variables: Variables, field: str) -> list[dict[st
     for index, name in enumerate(replicas.variables):
         at = f"{field}.replicas.variables[{index}]"
         if name not in variables:
-            problem = f"found the variable {name!r}, which there is not.{suggestion(name, list(variables))}"
+            problem = f"found the variable {name!r}, which there is not.{_instead(name, list(variables))}"
             raise SpecError(problem, field=at)
         if name in replicas.variables[:index]:
             raise SpecError(f"found the variable {name!r} a second time, wanted it once", field=at)
@@ -310,8 +310,10 @@ def _needs(groups: Mapping[str, _Group]) -> dict[str, list[str]]:
     for group in groups.values():
         for index, name in enumerate(group.task.depends_on):
             if name not in groups:
+                owner = next((other.name for other in groups.values() if name in other.names), None)
+                hint = f" It is a replica of {owner}; wanted `{owner}`, which stands for all of them" if owner else ""
                 raise SpecError(
-                    f"found the task {name!r}, which there is not.{suggestion(name, list(groups))}",
+                    f"found the task {name!r}, which there is not.{hint or _instead(name, list(groups))}",
                     field=f"{group.field}.depends_on[{index}]",
                 )
         found[group.name] = list(dict.fromkeys(group.task.depends_on))
@@ -320,6 +322,11 @@ def _needs(groups: Mapping[str, _Group]) -> dict[str, list[str]]:
             if name in groups and name != group.name and group.name not in found[name]:
                 found[name].append(group.name)
     return found
+
+
+def _instead(found: str, known: list[str]) -> str:
+    """What `found` may have been meant for."""
+    return suggestion(found, known) or all_of(list(dict.fromkeys(known)))
 
 
 def _ends(groups: Mapping[str, _Group], needs: Sequence[str]) -> tuple[str, ...]:
@@ -440,9 +447,7 @@ def _watching(probes: Sequence[TaskProbe], one: Expanded, found: Sequence[Expand
         own = logger in (one.name, one.of)
         named = [one.name] if own else [other.name for other in found if logger in (other.name, other.of)]
         if not named:
-            problem = (
-                f"found the task {logger!r}, which there is not.{suggestion(logger, [other.of for other in found])}"
-            )
+            problem = f"found the task {logger!r}, which there is not.{_instead(logger, [other.of for other in found])}"
             raise SpecError(problem, field=field)
         if len(named) > 1:
             problem = f"found the task {logger!r}, which has {len(named)} replicas; wanted one: {', '.join(named)}"

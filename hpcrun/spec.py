@@ -292,6 +292,9 @@ def from_source(source: Source) -> RunSpec:
     Raises SpecError with file, line and field.
     """
     found = spelled(source)
+    if "workflow" in found.values and not isinstance(found.values["workflow"], dict):
+        what = shown(found.values["workflow"])
+        raise found.error(("workflow",), f"found {what}, wanted a mapping with `tasks`")
     for path, kind in ((("codespec",), "job"), (("worker", "codespec"), "worker")):
         found = _kinds(found, path, kind)
     workers = found.values.get("worker")

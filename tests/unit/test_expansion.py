@@ -400,7 +400,7 @@ TASKS = [
     ("{script: ['${{ task.t.nodes[1].name }}']}", "script[0]: found '${{ task.t.nodes[1].name }}': it is a list of 1, without [1]"),
     ("{script: ['${{ task.t.nodes[0].name | upper }}']}", "script[0]: found '${{ task.t.nodes[0].name | upper }}': the name or address of a node, which is known in the allocation only, can be put into text, joined and concatenated (~, +), and nothing else"),
     ("{script: ['${{ task.t.nodes }}']}", "script[0]: found '${{ task.t.nodes }}': wanted one fact of a node of it, such as `.name`"),
-    ("{script: x, depends_on: [q]}", "depends_on[0]: found the task 'q', which there is not."),
+    ("{script: x, depends_on: [q]}", "depends_on[0]: found the task 'q', which there is not. Wanted one of: r, t"),
     ("{script: x, command: [a]}", "command: found `command` beside `script`, wanted one of them"),
     ("{command: []}", "command: found an empty list, wanted a program and its arguments"),
     ("{codespec: {kind: worker, command: [a]}}", "codespec.kind: found a codespec of kind worker, wanted one of kind job here"),

@@ -219,7 +219,7 @@ REFUSED = [
     ("timeout: 1h\nworkflow: {timeout: 2h, tasks: {t: {script: x}}}", "2: workflow.timeout: found it beside `timeout`, which says the same; wanted one of them"),
     ("workflow: {tasks: {}}", "1: workflow.tasks: found {}, wanted 1 or more of them"),
     ("workflow: {name: x}", "1: workflow.tasks: is missing"),
-    ("workflow: [a]", "1: workflow: found ['a'], wanted a mapping of names to values"),
+    ("workflow: [a]", "1: workflow: found ['a'], wanted a mapping with `tasks`"),
     ("workflow: {task: {}}", "1: workflow.task: found an unknown key. Did you mean `tasks`?"),
     ("workflow: {tasks: {t: x}}", "1: workflow.tasks.t: found 'x', wanted a mapping"),
     ("workflow: {tasks: [{script: x}]}", "1: workflow.tasks[0]: found {'script': 'x'}, wanted a mapping with `name`"),
