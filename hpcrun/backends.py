@@ -41,13 +41,13 @@ def spelled(source: Source) -> Source:
     if source.values.get("backends") is None:
         return source.without("backends")
     found = by_name(source, "backends")
-    for name, given in found.values["backends"].items():
-        if given.get("type") in ("docker", "kubernetes"):  # these have fields of their own
-            raise found.error(("backends", name, "type"), f"found {shown(given['type'])}, wanted 'slurm' or 'local'")
-        around = found.inner("backends")
-        one = canonical(around.inner(name), list(Backend.model_fields), {}, _ABSENT)
-        found = found.replaced("backends", around.replaced(name, one))
-    return found
+    return found.replaced("backends", found.inner("backends").mapped(_spelled))
+
+
+def _spelled(source: Source) -> Source:
+    if source.values.get("type") in ("docker", "kubernetes"):  # these have fields of their own
+        raise source.error(("type",), f"found {shown(source.values['type'])}, wanted 'slurm' or 'local'")
+    return canonical(source, list(Backend.model_fields), {}, _ABSENT)
 
 
 def laid_under(found: Source, variables: Variables) -> Source:

@@ -18,6 +18,9 @@ RESERVED_PREFIXES = ("HPCRUN_", "TYGER_", "SYLPHX_", "VELDA_", "SFLOW_", "SKYWAR
 RESERVED_NAMES = ("JOB_COMPLETION_INDEX", "COMPUTE_POOL")
 """Names that a spec's own ``env`` may not set: these are answers, not questions."""
 
+OWN_NODE = "$(SFLOW_TASK_NODE_NAME)"
+"""A reference to the node of a task's process: the host of a probe whose author has named none."""
+
 KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ")
 """What a program sees of the submission's environment even where it asked for none of it (``--export=NONE``)."""
 
@@ -165,16 +168,6 @@ def own_ports(ports: Mapping[str, int]) -> dict[str, str]:
 def not_slurms(given: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
     """`given` without what Slurm itself has set: nv-sflow's files have variables such as SLURM_PARTITION."""
     return {name: value for name, value in given.items() if not (name.startswith("SLURM_") and name in inherited)}
-
-
-def make_folder(own: Mapping[str, str]) -> None:
-    """Make the folder of results that a task is told of in its variables `own`. Raises OSError where it cannot be."""
-    import os  # this module is pure otherwise
-
-    try:
-        os.makedirs(own["SFLOW_TASK_OUTPUT_DIR"], 0o700, exist_ok=True)
-    except FileExistsError:  # a program has left a file of that name, and may have meant it
-        pass
 
 
 def _hpcrun(who: Who) -> dict[str, str]:

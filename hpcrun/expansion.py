@@ -82,11 +82,6 @@ class Texts:
     readiness: tuple[TaskProbe, ...]
     failure: tuple[TaskProbe, ...]
 
-    @property
-    def script(self) -> str:
-        """The script, or nothing where it is a command."""
-        return self.program.script or ""
-
 
 def title(spec: RunSpec) -> str | None:
     """What the run is called: its own name, else that of its job in Slurm or of its workflow. Raises SpecError."""
@@ -240,13 +235,13 @@ def _swept(replicas: Replicas, variables: Variables, field: str) -> list[dict[st
     if many > _MOST:
         raise SpecError(f"found {many} replicas of a task, wanted {_MOST} at most", field=f"{field}.replicas")
     if not domains:
-        return [{}] * (replicas.count or 1)
+        return [{}] * many
     found = [dict(zip(replicas.variables, values, strict=True)) for values in itertools.product(*domains)]
-    if replicas.count is not None and replicas.count != len(found):
+    if replicas.count is not None and replicas.count != many:
         sizes = " × ".join(str(len(domain)) for domain in domains)
-        total = f"{sizes} = {len(found)}" if len(domains) > 1 else sizes
+        total = f"{sizes} = {many}" if len(domains) > 1 else sizes
         raise SpecError(
-            f"found {replicas.count} beside `variables`, whose domains make {total} replicas; wanted {len(found)}, or "
+            f"found {replicas.count} beside `variables`, whose domains make {total} replicas; wanted {many}, or "
             "no `count`", field=f"{field}.replicas.count",
         )  # fmt: skip
     return found

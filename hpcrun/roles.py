@@ -9,7 +9,7 @@ import shlex
 from hpcrun.codespec import Codespec
 from hpcrun.config import Config, Machine, NodePool
 from hpcrun.containers import check_bare, wrapped
-from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
+from hpcrun.environ import OWN_NODE, RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.errors import SpecError
 from hpcrun.fields import suggestion
 from hpcrun.plan import Probe, Role, Upstream
@@ -159,9 +159,6 @@ def command(setting: Setting, program: Codespec, cwd: str, gpus: int) -> tuple[s
     return words
 
 
-_OWN_NODE = "$(SFLOW_TASK_NODE_NAME)"
-
-
 def _worker_probe(asked: AskedProbe) -> Probe:
     """The check that a worker is ready."""
     return _probe(asked, "127.0.0.1", asked.success_threshold)
@@ -178,7 +175,7 @@ def task_probe(asked: TaskProbe, cluster: str, *, failure: bool) -> Probe:
     """
     found = _probe(
         asked,
-        "127.0.0.1" if cluster == "local" else _OWN_NODE,
+        "127.0.0.1" if cluster == "local" else OWN_NODE,
         asked.failure_threshold if failure else asked.success_threshold,
     )
     return dataclasses.replace(

@@ -18,9 +18,7 @@ from hpcrun.placement import Placement, Request, Room, placed
 from hpcrun.plan import Role, Sweep, Task
 from hpcrun.roles import Setting, command, reference, role_of, role_of_whole, task_probe
 from hpcrun.spec import RunSpec
-
-NAME = "workflow"
-"""What a workflow is called that has no name."""
+from hpcrun.variables import UNNAMED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +91,7 @@ def programs(spec: RunSpec, named: Mapping[str, Codespec]) -> list[Codespec]:
 
 def name_of(spec: RunSpec) -> str:
     """What the run of a workflow is called."""
-    return title(spec) or NAME
+    return title(spec) or UNNAMED
 
 
 # One allocation.

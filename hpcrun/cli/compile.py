@@ -55,10 +55,11 @@ def command(words: tuple[str, ...], as_json: bool, graph: str | None, **options:
     Takes what `run` and `submit` take. Nothing is written, but for the FILE of --graph; the cluster is asked for its
     limits only.
     """
-    if graph is not None and not _is_graph(graph):
-        raise UsageError(f"--graph: found {graph!r}, wanted mermaid, svg, or a file called *.svg or *.mmd")
+    other = None if graph is None or _is_graph(graph) else graph
     if graph is not None and len(words) > 1 and words[1].endswith((".yaml", ".yml")):
-        raise UsageError(f"--graph: found {words[0]!r}, wanted mermaid, svg, or a file called *.svg or *.mmd")
+        other = other or words[0]  # a name of a file that was taken for the program
+    if other is not None:
+        raise UsageError(f"--graph: found {other!r}, wanted mermaid, svg, or a file called *.svg or *.mmd")
     decided = prepared(words, options)
     if graph is None:
         show(decided, as_json=as_json)

@@ -5,7 +5,6 @@ ready and how it ended, and ends it when the supervisor says so or is gone.
 from __future__ import annotations
 
 import os
-import socket
 import time
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ from hpcrun import environ as dialects
 from hpcrun import events, later
 from hpcrun.allocation import from_slurm, on_this_machine
 from hpcrun.node import meeting as meetings
-from hpcrun.node import memory, ports, program, wire
+from hpcrun.node import memory, place, ports, program, wire
 from hpcrun.node.readiness import Readiness
 from hpcrun.node.shard import logs, open_log, results_folder, time_left
 
@@ -212,7 +211,7 @@ class _Agent:
                 self._who, here, workspace=self._cwd, name=self._task.name, nodes=nodes, rank=self._replica,
                 addresses=[self._address(node) for node in nodes],
             )  # fmt: skip
-            dialects.make_folder(own)
+            place.make_folder(own)
         else:
             peers = dialects.Peers(order["peers"], order["port"]) if order.get("peers") else None
             own = {
@@ -232,12 +231,7 @@ class _Agent:
 
     def _address(self, node: str) -> str:
         """The address of a node of the allocation; its name where that cannot be resolved here."""
-        if self._local:
-            return self._host
-        try:
-            return str(socket.getaddrinfo(node, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
-        except OSError:
-            return node
+        return self._host if self._local else place.address(node)
 
     # Ports and readiness.
 

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from hpcrun.environ import expanded
+from hpcrun.environ import OWN_NODE, expanded
 from hpcrun.node.program import signal_session
 
 TYPE_CHECKING = False
@@ -56,8 +56,6 @@ _TAIL = 4096
 """Bytes of what a check says that are kept."""
 _SHOWN = 300
 """Characters of it that are passed on."""
-OWN_NODE = "$(SFLOW_TASK_NODE_NAME)"
-"""The host of a probe whose author has named none, where nodes have names."""
 _AT_ONCE = 1 << 20
 """Bytes of a log that are searched in one turn."""
 _PIECE = 1 << 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hpcrun import environ, sweep
+from hpcrun.node import place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,16 +23,7 @@ def as_replica(plan: Plan, who: environ.Who, node: str) -> tuple[Sequence[str], 
     values = sweep.values_at(plan.sweep.variables, who.shard)
     name = sweep.replica_name(plan.sweep.task, values.values())
     own = environ.swept(who, task=plan.sweep.task, name=name)
-    environ.make_folder(own)
+    place.make_folder(own)
     command = plan.sweep.commands[who.shard] if plan.sweep.commands else plan.job.command
-    own["SFLOW_TASK_ASSIGNED_NODE_IPS"] = _address(node) if plan.cluster == "slurm" else "127.0.0.1"
+    own["SFLOW_TASK_ASSIGNED_NODE_IPS"] = place.address(node) if plan.cluster == "slurm" else "127.0.0.1"
     return command, environ.not_slurms({**plan.job.env, **values}, os.environ), own
-
-
-def _address(node: str) -> str:
-    import _socket  # without all that `socket` wraps it in
-
-    try:
-        return str(_socket.gethostbyname(node))
-    except OSError:
-        return node

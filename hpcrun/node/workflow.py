@@ -145,7 +145,7 @@ class Workflow:
         self._devices = visible.split(",") if visible else []
         self._nodes = list(allocation.nodes)
         self._stopped = ""  # why nothing more is to start
-        self._failed: list[_Part] = []  # in the order in which they did
+        self._failed: list[str] = []  # which tasks, and how, in that order
         self._changed = True
 
     # What program.next_signal asks of a crew.
@@ -216,10 +216,9 @@ class Workflow:
 
     def _outcome(self) -> program.Ended:
         """How the workflow has ended by itself."""
-        bad = self._failed
-        if bad:
-            more = f"; and {len(bad) - 1} more have failed" if len(bad) > 1 else ""
-            ended = _ended(None, f"task {bad[0].task.name}: {_said_of(bad[0])}{more}")
+        if self._failed:
+            first, *others = self._failed
+            ended = _ended(None, first + (f"; and {len(others)} more have failed" if others else ""))
         elif any(part.state == "cancelled" for part in self._parts.values()):
             # Nothing has failed: somebody else has told a task to end, and then most likely this process too.
             number, _ = program.next_signal(time.monotonic() + _LATE, None)
@@ -388,7 +387,7 @@ class Workflow:
             return
         self._set(part, end.state, detail=end.detail, **facts)
         if end.state in ("failed", "timed_out"):
-            self._failed.append(part)
+            self._failed.append(_told(part, end))
         self._heed_failure(part, end)
 
     def _is_tried_again(self, part: _Part, end: _End) -> bool:
@@ -400,7 +399,7 @@ class Workflow:
         if end.state not in _BAD or not part.task.fail_fast or self._stopped or self._hub.stopping:
             return
         if not self._is_tried_again(part, end):
-            self._stop_all(f"task {part.task.name}: {end.detail}")
+            self._stop_all(_told(part, end))
 
     def _stop_all(self, why: str) -> None:
         """Let nothing more start, and end all that runs; services have done what they were there for."""
@@ -487,8 +486,9 @@ def _end_of(seat: Seat, *, several: bool) -> _End:
     return _End("failed", f"{how}{on}{memory}", again=True)
 
 
-def _said_of(part: _Part) -> str:
-    return part.end.detail if part.end is not None else "failed"
+def _told(part: _Part, end: _End) -> str:
+    """How a task has ended, for whom it concerns."""
+    return f"task {part.task.name}: {end.detail}"
 
 
 def _ended(why: Cause | str | None, detail: str) -> program.Ended:

@@ -76,7 +76,7 @@ def test_replicas_by_count() -> None:
     assert [(one.replica, one.replicas, one.of) for one in found] == [(index, 4, "worker") for index in range(4)]
     assert {one.needs for one in found} == {()}
     assert title(spec.from_source(source(text))) == "demo"
-    assert placed(text)["worker_2"].script == 'echo "I am replica $SFLOW_REPLICA_INDEX"'
+    assert placed(text)["worker_2"].program.script == 'echo "I am replica $SFLOW_REPLICA_INDEX"'
 
 
 def test_sequential_replicas() -> None:
@@ -135,7 +135,7 @@ workflow:
     asked = spec.from_source(source(text))
     assert asked.backends["cluster"].gpus_per_node == 8
     assert [one.task.resources.gpus.count for one in expanded(asked)] == [2, 2, 2, 2]
-    assert placed(text)["worker_0"].script == 'echo "My GPUs: $CUDA_VISIBLE_DEVICES"'
+    assert placed(text)["worker_0"].program.script == 'echo "My GPUs: $CUDA_VISIBLE_DEVICES"'
 
 
 def test_disaggregated() -> None:
@@ -248,7 +248,7 @@ def test_each_replica_its_own() -> None:
         variables="{TP: {value: 1, domain: [1, 2]}}",
     )
     assert [one.task.resources.gpus.count for one in of(text)] == [2, 4]
-    assert [made.script for made in placed(text).values()] == ["serve 2", "serve 3"]
+    assert [made.program.script for made in placed(text).values()] == ["serve 2", "serve 3"]
 
 
 def test_nodes_and_tasks() -> None:
@@ -273,7 +273,7 @@ workflow:
 """
     made = placed(text)
     head, own = later.mark(0, "ip_address"), later.mark(1, "name")
-    assert made["client_0"].script == f"ask {own} 2,3 0\necho w 2 ${{#list[@]}} {{% raw"
+    assert made["client_0"].program.script == f"ask {own} 2,3 0\necho w 2 ${{#list[@]}} {{% raw"
     assert made["client_0"].program.env == {"HEAD": head, "URL": f"http://{head}:80", "PEER": own}
     [probe] = made["server"].readiness
     assert probe.http_get is not None
@@ -324,7 +324,7 @@ workflow:
 
 def test_set_e() -> None:
     """A task's fail_fast: true is `set -e` in front of its script."""
-    assert placed(graph("t: {fail_fast: true, script: [a, b]}"))["t"].script == "set -e\na\nb"
+    assert placed(graph("t: {fail_fast: true, script: [a, b]}"))["t"].program.script == "set -e\na\nb"
 
 
 def test_watched_log() -> None:
