@@ -54,6 +54,17 @@ class QueueRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """An answer of the queue, and of when it is. Times are seconds by `hpcrun.sharing.now`."""
+
+    rows: Sequence[QueueRow]
+    asked: float
+    """When it was asked: what has happened later is not in it."""
+    took: float
+    """How many seconds the answer took."""
+
+
+@dataclasses.dataclass(frozen=True)
 class AccountingRow:
     """One ended or running job or array element, as accounting knows it."""
 
@@ -110,6 +121,14 @@ class Cluster(Protocol):
         """Every job that waits or runs, and those that ended so lately that the queue still knows them.
 
         Jobs of `run` are among them; whether others are too is the cluster's business.
+        """
+        ...
+
+    def lately(self, run: RunDir, since: float) -> Asked:
+        """The same as of `since` (by `hpcrun.sharing.now`) or later: somebody else's answer will do.
+
+        What is shown there was so then. That a job is not shown means something only where `since` is after its
+        submission, and after everything else that is known of it.
         """
         ...
 

@@ -114,13 +114,16 @@ class AccountingDisabled(ClusterUnavailable):
 
 
 class SubmissionRefused(ClusterError):
-    """The cluster refused a submission; ``reason`` is its own word, ``command`` what was run."""
+    """The cluster refused a submission; ``reason`` is its own word, ``command`` what was run.
+
+    ``said`` is all that this printed, and ``code`` its exit code.
+    """
 
     exit_code = 2
 
-    def __init__(self, reason: str, command: tuple[str, ...], hint: str = "") -> None:
+    def __init__(self, reason: str, command: tuple[str, ...], hint: str = "", said: str = "", code: int = 1) -> None:
         super().__init__(f"the cluster refused the submission: {reason}" + (f"\n  {hint}" if hint else ""))
-        self.reason, self.command, self.hint = reason, command, hint
+        self.reason, self.command, self.hint, self.said, self.code = reason, command, hint, said, code
 
 
 class RunFolderError(HpcrunError):

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from hpcrun import events, ledger, retry
 from hpcrun.cluster import Cluster
+from hpcrun.outputs import slurm_outputs
 from hpcrun.plan import Batch, Plan
 from hpcrun.rundir import RunDir
+from hpcrun.slurm_releases import OWN_LINE
 from hpcrun.states import TERMINAL, from_slurm
 from hpcrun.status import Said, Seen, Sent, end_of
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 _LEFT_ALONE = ("COMPLETED", "DEADLINE", "REVOKED")
 """Ends after which nothing is started again: who knows what the program did, or its time is over."""
-_BY_SLURM = (b"slurmstepd", b"srun:", b"hpcrun:")
-"""How lines begin that Slurm itself, and the runtime, leave in a job's own output."""
 _OUT_OF_MEMORY = (b"exceeded memory limit", b"oom_kill event", b"oom-kill event")
 
 
@@ -50,9 +50,9 @@ class Suspect:
 
 def suspects(plan: Plan, seen: Seen) -> Iterator[Suspect]:
     """What has ended by the queue's word and has no end by the records."""
-    for batch in plan.batches:
+    for batch in plan.batches if plan.supervised else ():
         of = seen.submitted.of(batch)
-        for task in range(batch.elements) if batch.array else (0,):
+        for task in batch.tasks if batch.array else (0,):
             sent = of(task)
             shards = tuple(batch.shards_of(task) if batch.array else range(batch.first, batch.first + batch.count))
             if sent is not None and sent.shards is not None:
@@ -86,7 +86,7 @@ def revived(plan: Plan, run: RunDir, cluster: Cluster, found: Suspect) -> bool:
     entries = ledger.read(run, found.shard)
     if not _is_open(entries, found):
         return False
-    cause = _cause(run, found, entries)
+    cause = _cause(plan, run, found, entries)
     if cause is None or events.stopped(run) is not None:
         return False
     past = [entry for entry in entries if entry.number < found.attempt]
@@ -142,19 +142,23 @@ def _told_of(found: Suspect) -> Sequence[int]:
     return (found.shard,) if found.batch.array else found.shards
 
 
-def _cause(run: RunDir, found: Suspect, entries: Sequence[ledger.Entry]) -> Cause | None:
+def _cause(plan: Plan, run: RunDir, found: Suspect, entries: Sequence[ledger.Entry]) -> Cause | None:
     """Why the attempt ended; None where it is not to be started again whatever the budgets say.
 
     What the script itself, or the runtime that it starts, complains of will be so the next time too.
     """
     began = entries[-1].start if len(entries) > found.attempt else None
     job, _, task = found.job.partition("_")
+    node = str(began.get("node", "")) if began is not None else ""
     since = int(began.get("said", 0)) if began is not None else None
-    said = _output(run.slurm_output(job, int(task) if task else None), since)
+    said = _output(slurm_outputs(plan, run, job, int(task) if task else None, node)[-1], since)
     if any(words in said for words in _OUT_OF_MEMORY):
         return "out_of_memory"
     state, cause = from_slurm(found.word)
-    if state == "cancelled" or any(line.strip() and not line.startswith(_BY_SLURM) for line in said.split(b"\n")):
+    complains = plan.batch_script is None or began is None  # else the script's own output is there as well
+    if state == "cancelled" or (
+        complains and any(line.strip() and not OWN_LINE.match(line) for line in said.split(b"\n"))
+    ):
         return None
     if cause == "failed":
         return "launch_failed" if began is None else "lost"

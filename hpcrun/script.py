@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 import jinja2
@@ -24,9 +24,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./~\[\]!^*?{}|()&;<>$-]*")
 _QUOTABLE = re.compile(r"[^\"'#\\]*")
 
 
-def template(folder: str | None) -> tuple[str, str]:
-    """The text of the batch template and what to call it: the one in `folder` if there is one, else the package's."""
-    path = os.path.join(folder, TEMPLATE) if folder else ""
+def template(folder: str | None, name: str = TEMPLATE) -> tuple[str, str]:
+    """The text of a template and what to call it: the one in `folder` if there is one, else the package's."""
+    path = os.path.join(folder, name) if folder else ""
     if path and os.path.exists(path):
         try:
             with open(path, encoding="utf-8") as file:
@@ -35,7 +35,12 @@ def template(folder: str | None) -> tuple[str, str]:
             raise TemplateError(f"cannot read the template: {error.strerror}", file=path) from error
         except UnicodeDecodeError as error:
             raise TemplateError("found bytes that are not UTF-8, wanted a template", file=path) from error
-    return (resources.files("hpcrun") / "templates" / TEMPLATE).read_text(encoding="utf-8"), TEMPLATE
+    return (resources.files("hpcrun") / "templates" / name).read_text(encoding="utf-8"), name
+
+
+def template_of(plan: Plan) -> str:
+    """The name of the template that the scripts of a run are made from."""
+    return TEMPLATE if plan.batch_script is None else "sbatch.sh"
 
 
 def render(
@@ -53,11 +58,17 @@ def render(
     `in_round` is the round of the run's retries by hand, and `tasks` are the elements of the array that it has.
     Raises TemplateError, with the line, when the template is broken or asks for what does not exist.
     """
+    first = directives(plan, run, batch, tasks)
+    others = [[directive(name, value) for name, value in options] for options in plan.components[1:]]
+    own = () if plan.batch_script is None else plan.batch_script.components
     return _rendered(
         text,
         called,
-        directives=directives(plan, run, batch, tasks),
-        components=[[directive(name, value) for name, value in options] for options in plan.components[1:]],
+        directives=first,
+        components=others,
+        sections=list(zip(own, [first, *others], strict=False)),
+        copy=shlex.quote(run.batch_script),
+        options=shlex.join(batch.words(tasks)),
         run_id=plan.run_id,
         batch=batch.index,
         covers=_covers(plan, batch, tasks),
@@ -108,6 +119,28 @@ def render_finish(plan: Plan, run: RunDir, text: str, called: str, *, in_round: 
     )
 
 
+def render_checkup(
+    folder: str, options: Iterable[tuple[str, str | None]], node_python: str, prologue: str, text: str, called: str
+) -> str:
+    """The script of `hpcrun doctor`'s small job, which leaves its report in `folder`, from the same template.
+
+    Its own output goes nowhere: where Slurm could not open it on the node, nothing would run that says why. Raises
+    TemplateError as `render` does.
+    """
+    probe = (resources.files("hpcrun") / "node" / "checkup.sh").read_text(encoding="utf-8")
+    return _rendered(
+        text,
+        called,
+        directives=[directive(name, value) for name, value in options],
+        components=[],
+        run_id="doctor",
+        batch="checkup",
+        covers="what hpcrun doctor asks a node",
+        prologue=prologue.rstrip("\n"),
+        launch=shlex.join(["/bin/sh", "-c", probe, "checkup", folder, node_python]),
+    )
+
+
 _WHERE = ("partition", "account", "qos", "constraint", "reservation")
 """sbatch's options that say where, and on whose account."""
 
@@ -139,10 +172,12 @@ def launch(plan: Plan, run: RunDir, batch: Batch, in_round: int = 0) -> str:
 def directives(plan: Plan, run: RunDir, batch: Batch, tasks: Sequence[int] | None = None) -> list[str]:
     """The options of sbatch for one batch, or for some `tasks` of its array, each ready to stand behind ``#SBATCH``."""
     options = list(plan.components[0])
-    if batch.array:
+    if batch.array and not batch.ids:
         throttle = f"%{batch.throttle}" if batch.throttle else ""
         elements = f"0-{batch.elements - 1}" if tasks is None else fold_indexes(tasks)
         options.insert(1, ("array", f"{elements}{throttle}"))
+    if plan.batch_script is not None:
+        return [directive(name, value) for name, value in options]
     output = run.slurm.replace("%", "%%") + ("/%A_%a.out" if batch.array else "/%j.out")
     options.insert(1, ("output", output))
     return [directive(name, value) for name, value in options]
@@ -152,7 +187,8 @@ def directive(name: str, value: str | None) -> str:
     """One long option as sbatch reads it from a script.
 
     sbatch splits these lines itself: quotes and backslashes work as in a shell, a ``#`` ends the line even within
-    quotes, and nothing is expanded (sbatch's opt.c; measured on 24.11).
+    quotes, and nothing is expanded (sbatch's opt.c; measured on 24.11). In 22.05 a space ends a word also behind a
+    backslash: only quotes keep it.
     """
     if value is None:
         return f"--{name}"
@@ -160,7 +196,8 @@ def directive(name: str, value: str | None) -> str:
         return f"--{name}={value}"
     if _QUOTABLE.fullmatch(value):
         return f'--{name}="{value}"'
-    return f"--{name}=" + re.sub(r"([\s\"'#\\])", r"\\\1", value)
+    escaped = re.sub(r"[\"'#\\]", r"\\\g<0>", value)
+    return f"--{name}=" + re.sub(r"\s+", r'"\g<0>"', escaped)
 
 
 def exports(environ: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """The only client of sbatch, squeue, sacct, scancel and scontrol.
 
-All text comes in formats that did not change between Slurm 22.05 and 26.05: ``squeue -o`` and ``sacct --parsable2``,
-never ``--json``. Every command has a deadline; what it says when it fails becomes a typed error.
+What differs between Slurm's releases is `hpcrun.slurm_releases`' business. Every command has a deadline; what it says
+when it fails becomes a typed error.
 """
 
 from __future__ import annotations
@@ -13,12 +13,24 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import IO
 
-from hpcrun.cluster import AccountingRow, Charge, Limits, QueueRow
+from hpcrun.cluster import AccountingRow, Asked, Charge, Limits, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
-from hpcrun.indexes import parse_indexes
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
+from hpcrun.sharing import now
+from hpcrun.slurm_releases import (
+    ENDED,
+    NO_ACCOUNTING,
+    NO_ANSWER,
+    UNKNOWN_JOB,
+    WAITS_ALREADY,
+    hint,
+    job_and_tasks,
+    last_words,
+    refusals,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,8 +117,9 @@ class Slurm:
         done = self._ask(*argv)
         if done.code:
             reason = _last_line(done)
-            hint = "; where there is no Slurm, use --cluster local" if "configuration source" in reason else ""
-            raise ClusterUnavailable(f"`{argv[0]}` failed: {reason}{hint}")
+            if "configuration source" in reason:
+                raise ClusterUnavailable(f"`{argv[0]}` failed: {reason}; where there is no Slurm, use --cluster local")
+            raise _unavailable(argv[0], done)
         return done.out
 
     def limits(self, where: Sequence[Where] = (), *, places: bool = True) -> Limits:
@@ -166,30 +179,41 @@ class Slurm:
         tasks: Sequence[int] | None = None,
     ) -> str:
         """Submit the script of `batch` by its path in the run folder, which names its elements; the id of the job."""
-        return self.submit_script(run.script(batch.index, in_round), dependency)
+        return self._submit(run.script(batch.index, in_round), dependency, batch.words(tasks))
 
     def submit_script(self, path: str, dependency: str | None) -> str:
         """Submit the script at `path`; the id of the job."""
-        options = [f"--dependency={dependency}"] if dependency else []
-        command = ("sbatch", "--parsable", *options, path)
+        return self._submit(path, dependency, ())
+
+    def _submit(self, path: str, dependency: str | None, options: Sequence[str]) -> str:
+        options = [*([f"--dependency={dependency}"] if dependency else []), *options]
+        command = (site_sbatch(self._environ), "--parsable", *options, path)
         done = self._ask(*command)
         said = _SUBMITTED.search(done.out)
         if done.code == 0 and said:
             return said[1]
         reason = _last_line(done)
-        if _NO_ANSWER.search(reason):
-            raise ClusterUnavailable(f"`sbatch` failed: {reason}")
-        raise SubmissionRefused(reason, command, _hint(reason))
+        if NO_ANSWER.search(reason):
+            raise _unavailable("sbatch", done)
+        raise SubmissionRefused(reason, command, hint(reason), done.err, done.code)
 
     def queue(self, run: RunDir) -> list[QueueRow]:
         """One squeue by owner, whatever the number of runs and shards; pending elements come folded.
 
-        In all states: slurmctld sends every job anyway, squeue leaves out the ended ones, and accounting lags behind.
+        In all states: slurmctld sends every job of that user anyway, squeue leaves out the ended ones, and accounting
+        lags behind.
         """
-        out = self._answer(
-            "squeue", "--noheader", f"--user={_owner(run)}", "--states=all", "--format=%i|%T|%N|%r|%k|%o"
-        )
-        return [row for line in out.splitlines() for row in _queue_row(line)]
+        return queue_rows(self.listing(owner(run)))
+
+    def listing(self, of: int) -> str:
+        """What squeue prints of the jobs of user `of`, for `queue_rows`."""
+        return self._answer("squeue", "--noheader", f"--user={of}", "--states=all", "--format=%i|%T|%N|%r|%k|%o")
+
+    def lately(self, run: RunDir, since: float) -> Asked:
+        """The queue as it is now; `hpcrun.poller` has one answer for several who ask."""
+        began = now()
+        rows = self.queue(run)
+        return Asked(rows, began, now() - began)
 
     def look_at(self, jobs: Sequence[str]) -> list[QueueRow]:
         """One squeue, without its folding.
@@ -199,10 +223,10 @@ class Slurm:
         chosen = f"--jobs={','.join(jobs)}" if len(jobs) <= _LOOKED_AT else f"--user={os.getuid()}"
         words = ("squeue", "--noheader", "--array", "--states=all", chosen, "--format=%i|%T,%S|%N|%r|%k|%o")
         done = self._ask(*words)
-        if done.code and "Invalid job id" in done.err:  # only where there is but one
+        if done.code and UNKNOWN_JOB in done.err:  # only where there is but one
             return []
         if done.code:
-            raise ClusterUnavailable(f"`squeue` failed: {_last_line(done)}")
+            raise _unavailable("squeue", done)
         return [row for line in done.out.splitlines() for row in _queue_row(line)]
 
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
@@ -214,13 +238,13 @@ class Slurm:
         return rows
 
     def _sacct(self, ids: str) -> list[AccountingRow]:
-        return self._accounted("--array", f"--jobs={ids}", "--format=JobID,State,ExitCode,NodeList")
+        return self._accounted(f"--jobs={ids}", "--format=JobID,State,ExitCode,NodeList")
 
     def history(self, run: RunDir, since: float) -> list[AccountingRow]:
         """One sacct by owner, with the command that submitted each job."""
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - _CLOCKS_DIFFER))
         fields = "--format=JobID,State,ExitCode,NodeList,SubmitLine"
-        return self._accounted("--array", f"--user={_owner(run)}", f"--starttime={start}", fields)
+        return self._accounted(f"--user={owner(run)}", f"--starttime={start}", fields)
 
     def charges(self, jobs: Sequence[str], since: float) -> list[Charge]:
         """One sacct for up to 20,000 ids, with a row for each start of what was requeued."""
@@ -229,20 +253,22 @@ class Slurm:
         for first in range(0, len(jobs), _SACCT_CHUNK):
             ids = ",".join(jobs[first : first + _SACCT_CHUNK])
             out = self._sacct_says(
-                "--array", "--duplicates", f"--jobs={ids}", f"--starttime={start}", "--format=ElapsedRaw,AllocTRES"
+                "--duplicates", f"--jobs={ids}", f"--starttime={start}", "--format=ElapsedRaw,AllocTRES"
             )
             found += [charge for line in out.splitlines() for charge in _charge(line)]
         return found
 
     def _accounted(self, *which: str) -> list[AccountingRow]:
-        return [row for line in self._sacct_says(*which).splitlines() for row in _accounting_row(line)]
+        # The record of the elements that wait lags behind: what an element's own one says comes after it, and counts.
+        lines = sorted(self._sacct_says(*which).splitlines(), key=lambda line: "[" not in line.partition("|")[0])
+        return [row for line in lines for row in _accounting_row(line)]
 
     def _sacct_says(self, *which: str) -> str:
         done = self._ask("sacct", "--noheader", "--parsable2", "--allocations", *which)
-        if "accounting storage is disabled" in done.err:
+        if NO_ACCOUNTING in done.err:
             raise AccountingDisabled("this cluster keeps no accounting (no slurmdbd)")
         if done.code:
-            raise ClusterUnavailable(f"`sacct` failed: {_last_line(done)}")
+            raise _unavailable("sacct", done)
         return done.out
 
     def cancel(self, run: RunDir, jobs: Sequence[str]) -> None:
@@ -250,8 +276,8 @@ class Slurm:
         if not jobs:
             return
         done = self._ask("scancel", *jobs)
-        if done.code and not _ENDED.search(done.err):
-            raise ClusterUnavailable(f"`scancel` failed: {_last_line(done)}")
+        if done.code and not ENDED.search(done.err):
+            raise _unavailable("scancel", done)
 
     def start_now(self, jobs: Sequence[str]) -> dict[str, str]:
         """One scontrol for up to 1,000 of them; it goes on after one that it cannot do."""
@@ -259,8 +285,8 @@ class Slurm:
         for first in range(0, len(jobs), _UPDATE_CHUNK):
             some = jobs[first : first + _UPDATE_CHUNK]
             done = self._ask("scontrol", "update", f"jobid={','.join(some)}", "StartTime=now")
-            if done.code and _NO_ANSWER.search(done.err):
-                raise ClusterUnavailable(f"`scontrol update` failed: {_last_line(done)}")
+            if done.code and NO_ANSWER.search(done.err):
+                raise _unavailable("scontrol update", done)
             refused |= _refusals(done, some) if done.code else {}
         return refused
 
@@ -268,67 +294,52 @@ class Slurm:
         """One scontrol for up to 1,000 of them."""
         for first in range(0, len(jobs), _UPDATE_CHUNK):
             done = self._ask("scontrol", "release", ",".join(jobs[first : first + _UPDATE_CHUNK]))
-            if done.code and _NO_ANSWER.search(done.err):
-                raise ClusterUnavailable(f"`scontrol release` failed: {_last_line(done)}")
+            if done.code and NO_ANSWER.search(done.err):
+                raise _unavailable("scontrol release", done)
 
     def requeue(self, job: str) -> str:
         """One scontrol; `job` is never the raw id of an element, which can be that of its whole array."""
         done = self._ask("scontrol", "requeue", job)
         if done.code == 0:
             return ""
-        if _NO_ANSWER.search(done.err):
-            raise ClusterUnavailable(f"`scontrol requeue` failed: {_last_line(done)}")
+        if NO_ANSWER.search(done.err):
+            raise _unavailable("scontrol requeue", done)
         reason = _refusals(done, [job])[job]
-        return "" if "is pending execution" in reason else reason
+        return "" if WAITS_ALREADY in reason else reason
+
+    def configuration(self) -> dict[str, str]:
+        """What ``scontrol show config`` prints, by name; raises ClusterUnavailable."""
+        return dict(_settings(self._answer("scontrol", "show", "config")))
+
+    def mpi_kinds(self) -> str:
+        """What ``srun --mpi=list`` prints; empty where it cannot be asked."""
+        try:
+            done = self._ask("srun", "--mpi=list")
+        except ClusterUnavailable:
+            return ""
+        return f"{done.out}\n{done.err}"
+
+    def exit_code(self, job: str) -> int | None:
+        """That of a job's batch script, as slurmctld remembers it; None where it does not."""
+        done = self._ask("scontrol", "--oneliner", "show", "job", job)
+        said = re.search(r"\bExitCode=(\d+):", done.out)
+        return int(said[1]) if said else None
 
 
 def _refusals(done: Completed, jobs: Sequence[str]) -> dict[str, str]:
-    """What scontrol complained of, by job: ``12_3: Reason`` where there are several, or ``Reason for job 12``."""
-    found: dict[str, str] = {}
-    for line in filter(str.strip, done.err.splitlines()):
-        job, colon, reason = line.partition(": ")
-        if colon and job in jobs:
-            found[job] = reason.strip()
-        elif len(jobs) == 1:
-            found[jobs[0]] = re.sub(r"^scontrol: (error: )?| for job \S+$", "", line).strip()
-    return found or dict.fromkeys(jobs, _last_line(done))
-
-
-_NO_ANSWER = re.compile(
-    r"Unable to contact slurm controller|Socket timed out|Connection (refused|reset|timed out)|Zero Bytes|Broken pipe"
-    r"|Message (send|receive) failure|Communication \w+ failure|Unexpected message|standby mode",
-    re.IGNORECASE,
-)
-_ENDED = re.compile(r"Invalid job id|already completing or completed|already finished", re.IGNORECASE)
-
-_HINTS = (
-    ("invalid partition", "`sinfo` lists the partitions; name one with --partition or in a node pool of hpcrun.toml"),
-    ("invalid account", "`sacctmgr show user $USER withassoc` lists your accounts; name one with --account"),
-    ("invalid qos", "`sacctmgr show qos` lists them; name one with --qos"),
-    ("invalid feature", "`sinfo -o %f` lists the features that --constraint can ask for"),
-    (
-        "node configuration is not available",
-        "no node has that much: lower cpus, memory or gpus, or choose another pool",
-    ),
-    ("memory", "lower memory or cpus, or choose a pool with larger nodes"),
-    ("violates accounting/qos policy", "`sacctmgr show assoc user=$USER` and `sacctmgr show qos` show the limits"),
-    ("invalid license", "`scontrol show licenses` lists them; name one with --licenses"),
-    ("reservation is invalid", "`scontrol show reservation` lists them; name one with --reservation"),
-    ("invalid node name", "`sinfo -N` lists the nodes; name some with --nodelist or --exclude"),
-    ("dependency problem", "`squeue --me` lists the jobs there are; Slurm knows ended ones for some minutes only"),
-    ("job array", "the cluster's MaxArraySize changed while submitting; submit again"),
-)
-
-
-def _hint(reason: str) -> str:
-    lowered = reason.lower()
-    return next((hint for words, hint in _HINTS if words in lowered), "")
+    """Why scontrol did not do it, by job; for all of them the same where it does not say which."""
+    return refusals(done.err, jobs) or dict.fromkeys(jobs, _last_line(done))
 
 
 def _last_line(done: Completed) -> str:
-    lines = [line for line in (done.err or done.out).splitlines() if line.strip()]
-    text = lines[-1].strip() if lines else f"exit code {done.code} and not a word"
-    return re.sub(r"^(sbatch|squeue|sacct|scancel|scontrol|slurm_\w+): (error: )?", "", text)
+    return last_words(done.out, done.err, done.code)
+
+
+def _unavailable(command: str, done: Completed) -> ClusterUnavailable:
+    """The error of a command that has failed, with what to do where Slurm does not answer."""
+    reason = _last_line(done)
+    hint = "; is slurmctld up? Try `scontrol ping`" if NO_ANSWER.search(reason) else ""
+    return ClusterUnavailable(f"`{command}` failed: {reason}{hint}")
 
 
 def _settings(out: str) -> list[tuple[str, str]]:
@@ -343,12 +354,17 @@ def _user_name() -> str:
         return str(os.getuid())
 
 
-def _owner(run: RunDir) -> int:
+def owner(run: RunDir) -> int:
     """Whose jobs those of `run` are."""
     try:
         return os.stat(run.path).st_uid
     except FileNotFoundError:
         return os.getuid()
+
+
+def queue_rows(text: str) -> list[QueueRow]:
+    """The rows of what `Slurm.listing` has returned."""
+    return [row for line in text.splitlines() for row in _queue_row(line)]
 
 
 def _queue_row(line: str) -> list[QueueRow]:
@@ -357,7 +373,7 @@ def _queue_row(line: str) -> list[QueueRow]:
     Instead of the state there may be ``STATE,BEGIN``.
     """
     shown, state, nodes, rest = (*line.split("|", 3), "", "", "")[:4]
-    who = _who(shown.strip())
+    who = job_and_tasks(shown.strip())
     if who is None or rest.count("|") < 2:
         return []
     words, bar, script = rest.partition("|/")
@@ -368,21 +384,9 @@ def _queue_row(line: str) -> list[QueueRow]:
     return [QueueRow(*who, state, reason, nodes, script=script, comment=comment, begin=begin)]
 
 
-def _who(shown: str) -> tuple[str, tuple[int, ...] | None] | None:
-    """(job, elements) of ``12``, ``12+0``, ``12_3`` and ``12_[4-9%2]``.
-
-    None of what is no job of its own: steps and workers, ``12.batch`` and ``12+1``.
-    """
-    job, _, tasks = shown.removesuffix("+0").partition("_")
-    if not job.isdecimal():
-        return None
-    tasks = tasks.strip("[]")
-    return job, tuple(parse_indexes(tasks)) if tasks else None
-
-
 def _accounting_row(line: str) -> list[AccountingRow]:
     shown, state, exit_code, nodes, script = (*line.split("|", 4), "")[:5]
-    who = _who(shown)
+    who = job_and_tasks(shown)
     if who is None:
         return []
     code, _, signal = exit_code.partition(":")
@@ -395,3 +399,55 @@ def _charge(line: str) -> list[Charge]:
     named = dict(part.partition("=")[::2] for part in amounts.split(",") if "=" in part)
     counted = {name: float(amount) for name, amount in named.items() if amount.isdecimal()}
     return [Charge(float(seconds), counted)] if counted and seconds.isdecimal() else []
+
+
+def sbatch_as_given(
+    words: Sequence[str], script: bytes | None, submitted: Callable[[str], None], out: IO[bytes]
+) -> int:
+    """Call the site's sbatch with `words`, and with `script` on its standard input, or ours where that is None.
+
+    What it prints goes to `out` as it comes, and the id of its job to `submitted` before it ends (``--wait``). Its
+    exit code; that of a shell where a signal has killed it. Raises ClusterUnavailable where there is no sbatch.
+    """
+    try:
+        process = subprocess.Popen(
+            [site_sbatch(os.environ), *words],
+            stdin=None if script is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise ClusterUnavailable(
+            f"cannot start `sbatch`: {error.strerror}; is this a login node of Slurm's?"
+        ) from error
+    with process:
+        try:
+            if process.stdin is not None:
+                process.stdin.write(script or b"")
+                process.stdin.close()
+        except BrokenPipeError:  # it has refused its options already
+            pass
+        for line in process.stdout or ():
+            out.write(line)
+            out.flush()
+            said = _ANSWER.match(_text(line))
+            if said:
+                submitted(said["job"])
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+_ANSWER = re.compile(r"(?:Submitted batch job )?(?P<job>\d+)(?:$|;| on cluster)")
+
+
+def site_sbatch(environ: Mapping[str, str]) -> str:
+    """The sbatch to call: the first in PATH that is no script of somebody's which calls hpcrun in its stead."""
+    first = ""
+    for folder in environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, "sbatch")
+        if not os.access(path, os.X_OK) or os.path.isdir(path):
+            continue
+        first = first or path
+        with open(path, "rb") as file:
+            begin = file.read(4096)
+        if not (begin.startswith(b"#!") and b"hpcrun" in begin):
+            return path if path != first else "sbatch"
+    return "sbatch"

@@ -67,13 +67,13 @@ def test_after_a_failure(user: User, in_queue: Callable[[], str]) -> None:
     said = f"run {first} has succeeded only in part; this run was to start only after its success"
     assert (status["status"], started(status)) == ("failed", [0, 0])
     assert [shard["detail"] for shard in status["shards"]] == [said, said]
-    shown = user.hpcrun("wait", good)
-    assert (shown.returncode, said in shown.stdout) == (1, True)
+    waited = user.hpcrun("wait", good)
+    assert (waited.returncode, said in waited.stdout) == (1, True)
     until(lambda: in_queue() == "", what="an empty queue")
     outcome = json.loads(user.read(f"{user.home}/runs/{first}/outcome.json"))
     assert (outcome["state"], outcome["failedIndexes"]) == ("partial", "1,2")
-    code = user.ok("squeue", "--noheader", "--states=all", f"--jobs={finaliser}", "--Format=exit_code:.9")
-    assert (code.strip(), outcome["exit_code"]) == ("3:0", 3)
+    shown = user.ok("scontrol", "--oneliner", "show", "job", finaliser)
+    assert (" ExitCode=3:0 " in shown, outcome["exit_code"]) == (True, 3)
     refused = user.hpcrun("submit", "--after-success", first, "true")
     assert (refused.returncode, said in refused.stderr) == (2, True)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from containers import Login, User
+from containers import RELEASE, Login, User
 
 Show = Callable[..., dict[str, str]]
 
@@ -63,7 +63,7 @@ def test_sizes(held: Show) -> None:
     """`--mem` is of one process, `-c` its CPUs: Slurm is asked for the share of each CPU."""
     found = held("-N", "2", "--mem", "3000M", "-c", "2", "--", "true")
     assert (found["CPUs/Task"], found["MinMemoryCPU"], found["NumTasks"]) == ("2", "1500M", "1")
-    assert found["ReqTRES"].startswith("cpu=2,mem=3000M,")
+    assert (found.get("ReqTRES") or found["TRES"]).startswith("cpu=2,mem=3000M,")
 
 
 def test_pools_and_machines(user: User, held: Show) -> None:
@@ -79,7 +79,7 @@ def test_pools_and_machines(user: User, held: Show) -> None:
         "4",
         "2G",
     )
-    assert "gpu=2" in found["ReqTRES"]
+    assert "gpu=2" in (found.get("ReqTRES") or found["TRES"])
     found = held("--machine", "2xlarge", "--mem", "1G", "--", "true")
     assert (found["MinCPUsNode"], found["MinMemoryCPU"]) == ("8", "128M")
 
@@ -113,17 +113,22 @@ def test_a_reservation(user: User, login: Login) -> None:
         user.ok("scontrol", "delete", "reservation=hpcrun-test", user="root", node="slurmctld")
 
 
+TAKEN_BY_22_05 = pytest.mark.skipif(RELEASE == "22.05", reason="22.05 takes it: more than a node has waits for ever")
+
+
 @pytest.mark.parametrize(
     ("options", "reason", "next_step"),
     [
         (["-p", "nosuch"], "Invalid partition name", "sinfo"),
         (["--mem", "900G"], "node configuration is not available", "lower cpus, memory or gpus"),
-        (["-c", "99"], "node configuration is not available", "lower cpus, memory or gpus"),
+        pytest.param(
+            ["-c", "99"], "node configuration is not available", "lower cpus, memory or gpus", marks=TAKEN_BY_22_05
+        ),
         (["--constraint", "nosuch"], "Invalid feature", "sinfo -o %f"),
         (["--licenses", "nosuch:1"], "Invalid license", "scontrol show licenses"),
         (["--reservation", "nosuch"], "reservation is invalid", "scontrol show reservation"),
         (["--nodelist", "nosuch"], "Invalid node name", "sinfo -N"),
-        (["--dependency", "afterok:99999999"], "dependency", "squeue --me"),
+        pytest.param(["--dependency", "afterok:99999999"], "dependency", "squeue --me", marks=TAKEN_BY_22_05),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

@@ -107,7 +107,7 @@ def test_cancel_leaves_nothing(user: User, in_queue: Callable[[], str]) -> None:
 
 def test_a_bare_scancel_is_a_cancel(user: User, in_queue: Callable[[], str]) -> None:
     """scancel of one running and one waiting element ends these two, whatever the program exits with on SIGTERM."""
-    script = "trap 'exit 143' TERM; if [ $HPCRUN_SHARD_INDEX -lt 2 ]; then sleep 1000 & wait; fi"
+    script = "trap 'exit 143' TERM; if [ $HPCRUN_SHARD_INDEX -lt 2 ]; then sleep 1000 & wait $!; fi"
     run_id = user.submit("-N", "4", "--max-parallel", "2", "--", "bash", "-c", script)
     job = user.status(run_id)["jobs"][0]
     until(lambda: user.status(run_id)["counts"].get("running") == 2, what="two running shards")

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 import pytest
-from containers import Login
+from containers import ACCOUNTING, RELEASE, Login
 from contract import ClusterContract, Seam
 
 from hpcrun.cluster import Limits
@@ -17,6 +17,7 @@ from hpcrun.rundir import RunDir
 from hpcrun.slurm import Completed, Slurm
 from hpcrun.states import SLURM_STATES
 
+pytestmark = pytest.mark.smoke
 THREE = Batch(index=0, first=0, count=3, array=True, throttle=None, pack=1, after=None)
 
 
@@ -56,8 +57,8 @@ class TestSlurm(ClusterContract):
 def test_limits_are_the_clusters(slurm: Slurm) -> None:
     """MaxArraySize, accounting and version are what the cluster was started with."""
     found = slurm.limits()
-    assert found == Limits(max_array=101, accounting=True, version=found.version)
-    assert found.version.startswith("24.11")
+    assert found == Limits(max_array=101, accounting=ACCOUNTING, version=found.version)
+    assert found.version.startswith(RELEASE)
 
 
 def test_limits_of_places(slurm: Slurm) -> None:

@@ -84,8 +84,8 @@ def test_accounting() -> None:
         "13.batch|CANCELLED|0:15|n2\n14+1|FAILED|1:0|n3\n14+0|FAILED|1:0|n3\n15_0|FAILED|3:0|n4\n"
     )
     assert shell.slurm().accounting(["12", "13"]) == [
-        AccountingRow("12", (3,), "COMPLETED", 0, 0, "n1"),
         AccountingRow("12", (4, 5, 6), "PENDING", 0, 0, "None assigned"),
+        AccountingRow("12", (3,), "COMPLETED", 0, 0, "n1"),
         AccountingRow("13", None, "CANCELLED by 0", 0, 15, "n2"),
         AccountingRow("14", None, "FAILED", 1, 0, "n3"),
         AccountingRow("15", (0,), "FAILED", 3, 0, "n4"),

@@ -3,7 +3,7 @@
 #SBATCH --output=/home/me/.hpcrun/runs/abc/slurm/%A_%a.out
 #SBATCH --array=0-998%10
 #SBATCH --open-mode=append
-#SBATCH --comment=it\'s\ \#1\ hpcrun:abc
+#SBATCH --comment=it\'s" "\#1" "hpcrun:abc
 #SBATCH --export=ALL
 #SBATCH --requeue
 #SBATCH --cpus-per-task=2

@@ -2,7 +2,7 @@
 #SBATCH --job-name="my run"
 #SBATCH --output=/home/me/.hpcrun/runs/abc/slurm/%j.out
 #SBATCH --open-mode=append
-#SBATCH --comment=it\'s\ \#1\ hpcrun:abc
+#SBATCH --comment=it\'s" "\#1" "hpcrun:abc
 #SBATCH --export=ALL
 #SBATCH --requeue
 #SBATCH --nodes=2
@@ -14,7 +14,7 @@
 #SBATCH --exclusive
 #SBATCH hetjob
 #SBATCH --job-name="my run"
-#SBATCH --comment=it\'s\ \#1\ hpcrun:abc
+#SBATCH --comment=it\'s" "\#1" "hpcrun:abc
 #SBATCH --requeue
 #SBATCH --time=72
 #SBATCH --exclude=bad[1-2]
