@@ -7,13 +7,16 @@ the nodes. ``format`` is raised whenever a reader of the older form would misrea
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from hpcrun import sweep
 from hpcrun.errors import RunFolderError
+from hpcrun.indexes import fold_indexes, parse_indexes
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,20 +167,59 @@ class Batch:
     """How many shards each element of its array runs, one after the other."""
     after: int | None
     """The batch that must have ended before this one starts; keeps ``max_parallel`` over the whole run."""
+    ids: str = ""
+    """The array indices of its elements, one shard each, as a script of sbatch's names them (``1-99:2``); empty for
+    0 and up."""
+    options: tuple[str, ...] = ()
+    """Words for sbatch's command line, which rank over what stands in the script."""
+
+    def words(self, tasks: Sequence[int] | None = None) -> list[str]:
+        """The options of sbatch's command line, for all of its elements or for `tasks`."""
+        if not self.ids:
+            return list(self.options)
+        throttle = f"%{self.throttle}" if self.throttle else ""
+        return [f"--array={self.ids if tasks is None else fold_indexes(tasks)}{throttle}", *self.options]
 
     @property
     def elements(self) -> int:
         """How many elements its array has."""
         return -(-self.count // self.pack)
 
+    @functools.cached_property
+    def tasks(self) -> Sequence[int]:
+        """The array indices of its elements."""
+        return parse_indexes(self.ids) if self.ids else range(self.elements)
+
+    @functools.cached_property
+    def _places(self) -> dict[int, int]:
+        return {task: place for place, task in enumerate(self.tasks)}
+
     def shards_of(self, task: int) -> range:
-        """The shards that the element `task` runs."""
-        first = self.first + task * self.pack
+        """The shards that the element `task` runs; none where there is no such element."""
+        place = self._places.get(task, self.count) if self.ids else task
+        first = self.first + place * self.pack
         return range(first, min(first + self.pack, self.first + self.count))
 
     def task_of(self, shard: int) -> int:
         """The element that runs `shard`."""
-        return (shard - self.first) // self.pack
+        return self.tasks[(shard - self.first) // self.pack]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchScript:
+    """A script of sbatch's own kind that the run is made of, instead of a command."""
+
+    name: str
+    """Its path as it was given, ``wrap``, or ``sbatch`` for one from standard input; what a resubmission names."""
+    args: tuple[str, ...]
+    components: tuple[str, ...]
+    """What of it sbatch reads, as it stands there: for each component of the job its lines."""
+    output: str
+    """Where Slurm writes its output: sbatch's pattern."""
+    error: str
+    """Where it writes standard error, if that is kept apart; else empty."""
+    supervised: bool
+    """Whether the runtime carries it out. Else Slurm alone does, and there is what Slurm tells."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +307,14 @@ class Plan:
     """What the shards are, where they are the replicas of a single task."""
     backoff_factor: float = 2.0
     """What `backoff` is multiplied with after each further failure."""
+    batch_script: BatchScript | None = None
+    """The script of sbatch's kind that it carries out; then `job.command` names a copy of it, or nothing."""
     format: int = FORMAT
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the runtime carries it out, and keeps records; else there is only what Slurm tells."""
+        return self.batch_script is None or self.batch_script.supervised
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a JSON value; `from_json` makes the same plan of it."""
@@ -278,7 +327,9 @@ def from_json(value: dict[str, Any]) -> Plan:
     Raises ValueError for another format, by its number.
     """
     if value.get("format") != FORMAT:
-        raise ValueError(f"found plan format {value.get('format')!r}, this hpcrun reads format {FORMAT}")
+        raise ValueError(
+            f"found plan format {value.get('format')!r}, wanted {FORMAT}; ask with the hpcrun that submitted the run"
+        )
     export, warning = value["export"], value["warning"]
     return Plan(
         **{
@@ -286,15 +337,20 @@ def from_json(value: dict[str, Any]) -> Plan:
             "job": _role(value["job"]),
             "worker": _role(value["worker"]) if value["worker"] else None,
             "upstream": tuple(Upstream(**one) for one in value["upstream"]),
-            "batches": tuple(Batch(**batch) for batch in value["batches"]),
+            "batches": tuple(Batch(**{**batch, "options": tuple(batch["options"])}) for batch in value["batches"]),
             "components": tuple(tuple((name, setting) for name, setting in options) for options in value["components"]),
             "devices": tuple(value["devices"]),
             "export": None if export is None else tuple(export),
             "warning": None if warning is None else tuple(warning),
             "tasks": tuple(_task(task) for task in value["tasks"]),
             "sweep": _sweep(value["sweep"]) if value["sweep"] else None,
+            "batch_script": _batch_script(value["batch_script"]) if value["batch_script"] else None,
         }
     )
+
+
+def _batch_script(value: dict[str, Any]) -> BatchScript:
+    return BatchScript(**{**value, **{name: tuple(value[name]) for name in ("args", "components")}})
 
 
 def _task(value: dict[str, Any]) -> Task:
@@ -327,5 +383,10 @@ def read(path: str) -> Plan:
             return from_json(json.load(file))
     except OSError as error:
         raise RunFolderError(path, f"cannot read the plan: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunFolderError(path, f"not a plan this hpcrun can use: {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            path, f"found no plan ({error}), wanted it as its submission wrote it: bring it back from a copy, or ask "
+            "Slurm about the jobs of the run"
+        ) from error  # fmt: skip
+    except ValueError as error:
+        raise RunFolderError(path, str(error)) from error

@@ -143,7 +143,8 @@ def reconciled(plan: Plan, sent: Submitted, who: Trail, evidence: Evidence) -> S
     listing = Listing(plan.run_id, evidence.rows or (), evidence.history)
     alone = len(sent.unconfirmed) == 1
     told = [_told(one, _candidates(one, listing, sent.jobs if alone else None), who, evidence) for one in sent.sent]
-    told = [_lost(one) if one.job and listing.is_another(one.job, (one.batch, one.round)) else one for one in told]
+    if plan.supervised:  # a script that Slurm alone carries out stands anywhere
+        told = [_lost(one) if one.job and listing.is_another(one.job, (one.batch, one.round)) else one for one in told]
     reached = {one.batch for one in sent.sent}
     told += [_unreached(batch.index, who, evidence) for batch in plan.batches if batch.index not in reached]
     listed = {job for jobs in listing.by_script.values() for job in jobs}

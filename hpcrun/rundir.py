@@ -5,6 +5,8 @@ it has exactly one writing process, because appends from several nodes are not a
 
     spec.yaml               the spec as it was given                                     (submission)
     payload                 the function that it calls, and what with; where it does     (submission)
+    slurm_script            the batch script that it carries out; where it does, under
+                            the name that slurmd gives its copy                          (submission)
     plan.json               what was decided                                             (submission)
     start.py, node.pyz      the runtime that the nodes run                               (submission)
     scripts/K.sh            what was given to sbatch for batch K, K.R.sh in round R of
@@ -58,6 +60,7 @@ class RunDir:
         self.spec = os.path.join(path, "spec.yaml")
         self.payload = os.path.join(path, "payload")
         self.plan = os.path.join(path, "plan.json")
+        self.batch_script = os.path.join(path, "slurm_script")
         self.start = os.path.join(path, "start.py")
         self.node = os.path.join(path, "node.pyz")
         self.submission = os.path.join(path, "submission.jsonl")

@@ -191,12 +191,14 @@ class Prepared:
         self.dir = RunDir(os.path.join(runs_folder(config.home), plan.run_id))
         self.payload: str | None = None
         """The file with the function that it calls, which becomes the run folder's."""
+        self.batch_script: bytes | None = None
+        """The batch script that it carries out."""
 
     def scripts(self) -> list[str]:
         """The sbatch script of each batch; none for the local cluster."""
         if self.plan.cluster == "local":
             return []
-        text, called = script.template(self.config.templates)
+        text, called = script.template(self.config.templates, script.template_of(self.plan))
         return [script.render(self.plan, self.dir, batch, text, called) for batch in self.plan.batches]
 
 
@@ -209,11 +211,7 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
     whole, named = registry.pinned(whole, registry.folder(config))
     asked = spec.from_source(whole)
     chosen = connect(choose(cluster), python=config.node_python)
-    run_id = new_id()
-    when = Submission(
-        run_id=run_id, created=time.time(), cwd=os.getcwd(), cluster=chosen.name, typed=typed,
-        run_dir=os.path.join(runs_folder(config.home), run_id),
-    )  # fmt: skip
+    when = now(config.home, chosen.name, typed=typed)
     try:
         when = dataclasses.replace(when, upstream=after.resolve(asked, config.home, chosen))
         here = config.check_limits and "clusters" not in asked.sbatch  # of another cluster nothing is asked
@@ -223,6 +221,34 @@ def prepare(source: Source, config: settings.Config, cluster: str, *, typed: boo
     except SpecError as error:
         raise whole.error(whole.path(error.field), error.problem) from error
     return Prepared(plan, whole, config, chosen)
+
+
+def now(home: str, cluster: str, *, typed: bool) -> Submission:
+    """Who asks for a run, now and here, under an id that it is to have."""
+    run_id = new_id()
+    return Submission(
+        run_id=run_id, created=time.time(), cwd=os.getcwd(), cluster=cluster, typed=typed,
+        run_dir=os.path.join(runs_folder(home), run_id),
+    )  # fmt: skip
+
+
+def adopt(plan: Plan, job: str, batch_script: bytes | None, source: Mapping[str, Any], home: str) -> None:
+    """Keep a run of a job that Slurm alone carries out, and that is submitted already. Raises RunFolderError."""
+    run = RunDir(os.path.join(runs_folder(home), plan.run_id))
+    try:
+        os.makedirs(runs_folder(home), mode=0o700, exist_ok=True)
+        os.mkdir(run.path, 0o700)
+        write_whole(run.spec, specfile.text(source))
+        if batch_script is not None:
+            write_whole(run.batch_script, batch_script)
+        for event, facts in (("intent", {}), ("submitted", {"job": job})):
+            events.add(run.submission, event, {"at": time.time(), "batch": 0, **facts})
+        write_whole(run.plan, json.dumps(plan.to_json(), indent=1))
+    except OSError as error:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise RunFolderError(
+            str(error.filename or run.path), f"cannot write the run folder: {error.strerror}"
+        ) from error
 
 
 def _check_folders(folders: Sequence[str]) -> None:
@@ -308,6 +334,9 @@ def _write_folder(prepared: Prepared, scripts: Sequence[str]) -> None:
             write_whole(run.script(number), text)
         if prepared.payload is not None:
             os.rename(prepared.payload, run.payload)
+        if prepared.batch_script is not None:
+            write_whole(run.batch_script, prepared.batch_script)
+            os.chmod(run.batch_script, 0o700)
         announce(run)
         write_whole(run.plan, decided, durable=True)  # the last: a folder without a plan is no run
     except OSError as error:

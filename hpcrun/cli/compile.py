@@ -104,7 +104,8 @@ def show(decided: Prepared, *, as_json: bool) -> None:
         click.echo(f"  the shards are {plan.sweep.task}: {swept}")
     if plan.tasks:
         click.echo(_tasks(plan.tasks), nl=False)
-    for role in (plan.job, *([plan.worker] if plan.worker else [])) if not plan.tasks else ():
+    asks_by_itself = plan.tasks or plan.batch_script is not None
+    for role in () if asks_by_itself else (plan.job, *([plan.worker] if plan.worker else [])):
         click.echo(_role(plan, role))
     for batch, text in zip(plan.batches, scripts, strict=False):  # none for the local cluster
         click.echo(f"\n# --- {decided.dir.script(batch.index)}\n{text}", nl=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hpcrun.errors import HpcrunError
+from hpcrun.errors import HpcrunError, UsageError
 
 COMMANDS = {
     "run": "Submit a run and follow it to its end.",
@@ -24,7 +24,9 @@ COMMANDS = {
     "cancel": "Let nothing more of a run start and end what runs.",
     "retry": "Try the failed shards of a run again.",
     "codespec": "Create, show and list named codespecs.",
+    "sbatch": "Submit a batch script as sbatch does, and keep a run of it.",
     "hosts": "Expand, fold and count Slurm hostlists.",
+    "doctor": "Check what runs stumble over on this machine and its Slurm.",
     "env": "Print the run environment of this Slurm job, for eval.",
 }
 """Every command, with its line of help; the module of each is `hpcrun.cli.NAME` with its function `command`."""
@@ -40,7 +42,10 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called `cmd_name`, its module loaded now."""
         if cmd_name not in COMMANDS:
-            return None
+            from hpcrun.fields import all_of, suggestion  # which take longer to import than most commands to run
+
+            known = list(COMMANDS)
+            raise UsageError(f"found no command {cmd_name!r}.{suggestion(cmd_name, known) or all_of(known)}")
         found: click.Command = import_module(f"hpcrun.cli.{cmd_name}").command
         return found
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from hpcrun.allocation import Allocation
-    from hpcrun.plan import Plan
+    from hpcrun.plan import Batch, Plan
     from hpcrun.rundir import RunDir
 
 
@@ -23,7 +23,7 @@ def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
     """Carry out the shards of this array element and end as their program did."""
     program.watch()
     allocation = from_slurm(os.environ)
-    allocation.said, allocation.round = os.fstat(1).st_size, in_round
+    allocation.said, allocation.round = os.fstat(2).st_size, in_round
     claim = run.claim(batch, in_round)
     if not _claimed(claim, allocation.job):
         _stand_back(claim, batch, allocation)
@@ -32,7 +32,7 @@ def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
 
         look_back(plan, run)
     here = plan.batches[batch]
-    first = here.first + (allocation.task or 0) * here.pack
+    first = here.first + _place(here, allocation.task or 0) * here.pack
     shards = range(here.first, here.first + here.count) if plan.gang else range(first, first + here.pack)
     shards = range(shards.start, min(shards.stop, here.first + here.count))
     if plan.worker is None and not plan.gang:
@@ -43,6 +43,15 @@ def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
         ended = in_allocation(plan, run, allocation, shards)
     _drop_empty_output(run)
     leave(ended)
+
+
+def _place(batch: Batch, task: int) -> int:
+    """Which element of its array `task` is, counted from 0."""
+    if not batch.ids:
+        return task
+    from hpcrun.indexes import parse_indexes  # only scripts that came with an array have such
+
+    return parse_indexes(batch.ids).index(task)
 
 
 def _asked_for(run: RunDir, shards: range, in_round: int) -> Sequence[int]:

@@ -115,20 +115,22 @@ def watch() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def start(command: Sequence[str], environ: Mapping[str, str], cwd: str, out: int, err: int) -> int:
-    """Start `command` in a session of its own, with an empty standard input; its process id.
+def start(
+    command: Sequence[str], environ: Mapping[str, str], cwd: str, out: int, err: int, *, reads: bool = False
+) -> int:
+    """Start `command` in a session of its own; its process id. Its standard input is empty, or ours where it `reads`.
 
     Raises OSError when the directory or the program cannot be used.
     """
     os.chdir(cwd)
     path = found(command[0], environ.get("PATH", os.defpath))
     try:
-        return _spawn(path, command, environ, out, err)
+        return _spawn(path, command, environ, out, err, reads=reads)
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
         # A script without a #! line: a shell would run it, and so do exec's callers since POSIX.
-        return _spawn("/bin/sh", ["sh", path, *command[1:]], environ, out, err)
+        return _spawn("/bin/sh", ["sh", path, *command[1:]], environ, out, err, reads=reads)
 
 
 def not_started(error: OSError, name: str, cwd: str, err: int) -> str:
@@ -148,13 +150,13 @@ def _shut(cwd: str) -> bool:
     return not os.path.isdir(cwd) or not os.access(cwd, os.X_OK)
 
 
-def _spawn(path: str, command: Sequence[str], environ: Mapping[str, str], out: int, err: int) -> int:
+def _spawn(path: str, command: Sequence[str], environ: Mapping[str, str], out: int, err: int, *, reads: bool) -> int:
     return spawn(
         path,
         command,
         environ,
         file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            *(() if reads else ((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),)),
             (os.POSIX_SPAWN_DUP2, out, 1),
             (os.POSIX_SPAWN_DUP2, err, 2),
         ],

@@ -27,6 +27,8 @@ _INSIST = 60.0
 """Seconds for which the end of an attempt is tried to be written."""
 _LOOK_UP = 1.0
 """Seconds after which a shard that waits for its next attempt sees whether it is still to start."""
+_SAID = 1 << 16
+"""Bytes at the end of Slurm's output in which its last words are looked for."""
 _REQUEUED = b"DUE TO JOB REQUEUE"
 # What slurmstepd writes into a job's own output when somebody ends it; without slurmdbd there is no other witness.
 _WITNESSES: tuple[tuple[bytes, Cause], ...] = (
@@ -310,13 +312,15 @@ def carry_out(
         from hpcrun.node.steps import ranks, without_shape
 
         command, given = ranks(role, plan, command), without_shape(given)
-    out, err = logs(plan, run, who)
+    whole = plan.batch_script is not None
+    out, err = linked(plan, run, who) if whole else logs(plan, run, who)
+    cwd = os.getcwd() if whole else role.cwd  # a script starts where Slurm has put its job
     try:
-        child = program.start(command, given, role.cwd, out, err)
+        child = program.start(command, given, cwd, out, err, reads=whole)
     except OSError as error:
-        program.not_started(error, command[0], role.cwd, err)
-        return program.Ended(program.start_code(role.cwd) << 8)
-    return program.supervise(
+        program.not_started(error, command[0], cwd, err)
+        return program.Ended(program.start_code(cwd) << 8)
+    ended = program.supervise(
         child,
         timeout=time_left(plan),
         grace=plan.grace,
@@ -326,6 +330,23 @@ def carry_out(
         crew=crew,
         warning=plan.warning,
     )
+    if not whole:
+        _drop_empty({out, err})
+    return ended
+
+
+def _drop_empty(descriptors: set[int]) -> None:
+    """Close the logs of a program that has ended, and remove those in which it has left nothing.
+
+    A run may have 100,000 shards; of a function's, which leave what they return as well, most print nothing.
+    """
+    for descriptor in descriptors:
+        try:
+            if os.fstat(descriptor).st_size == 0:
+                os.unlink(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except OSError:  # somebody was faster, or the folder cannot be written: an empty file may stay
+            pass
+        os.close(descriptor)
 
 
 def _who(plan: Plan, run: RunDir, shard: int, number: int) -> dialects.Who:
@@ -388,6 +409,17 @@ def logs(plan: Plan, run: RunDir, who: dialects.Who) -> tuple[int, int]:
         return opened("out"), opened("err")
     both = opened("log")
     return both, both
+
+
+def linked(plan: Plan, run: RunDir, who: dialects.Who) -> tuple[int, int]:
+    """Standard output and standard error as Slurm has opened them, which the logs of this attempt then point to."""
+    for descriptor, stream in ((1, "out"), (2, "err")) if plan.separate_stderr else ((1, "log"),):
+        log = run.log(who.shard, who.attempt, stream)
+        try:
+            os.symlink(os.readlink(f"/proc/self/fd/{descriptor}"), log)
+        except OSError as error:  # the script is not to be lost for it
+            _say(f"cannot link {log} to its output: {error.strerror}")
+    return 1, 2
 
 
 def open_log(path: str) -> int:
@@ -463,10 +495,12 @@ def _witnessed(since: int, until: int | None = None) -> Cause | None:
 
 
 def _said(since: int, until: int | None = None) -> bytes:
+    """What Slurm has written between two places, the last of it: a script's own output, of any size, may be there."""
     try:
-        with open("/proc/self/fd/1", "rb") as file:
-            file.seek(since)
-            return file.read() if until is None else file.read(until - since)
+        with open("/proc/self/fd/2", "rb") as file:
+            end = os.fstat(2).st_size if until is None else until
+            file.seek(max(since, end - _SAID))
+            return file.read(min(end - since, _SAID))
     except OSError:
         return b""
 

@@ -40,18 +40,18 @@ def test_another_format(tmp_path: Path, number: object) -> None:
     with pytest.raises(RunFolderError) as caught:
         plans.read(str(path))
     assert str(caught.value) == (
-        f"{path}: not a plan this hpcrun can use: found plan format {number!r}, this hpcrun reads format 4"
+        f"{path}: found plan format {number!r}, wanted 5; ask with the hpcrun that submitted the run"
     )
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "3", '"x"', '{"format": 3}', '{"format": 3, "export": null}', "\udcff"]
+    "text", ["", "{", "[]", "null", "3", '"x"', '{"format": 5}', '{"format": 5, "export": null}', "\udcff"]
 )
 def test_garbled(tmp_path: Path, text: str) -> None:
     """A file that is no plan is said by its path, not by a traceback."""
     path = tmp_path / "plan.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(RunFolderError, match="not a plan this hpcrun can use") as caught:
+    with pytest.raises(RunFolderError, match=r"found no plan \(.*\), wanted it as its submission wrote it: ") as caught:
         plans.read(str(path))
     assert caught.value.path == str(path)
 

@@ -1,0 +1,1 @@
+"""Batch scripts as sites publish them."""
