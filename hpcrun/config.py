@@ -30,7 +30,9 @@ else:
 SITE_FILE = "/etc/hpcrun/hpcrun.toml"
 PROJECT_FILE = "hpcrun.toml"
 _TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column \d+\)")
-_ENVIRON = {field: f"HPCRUN_{field.upper()}" for field in ("home", "cluster", "node_python", "templates", "codespecs")}
+_ENVIRON = {
+    field: f"HPCRUN_{field.upper()}" for field in ("home", "cluster", "poller", "node_python", "templates", "codespecs")
+}
 
 
 class _Table(pydantic.BaseModel):
@@ -164,6 +166,8 @@ class Config(_Table):
     home: str = "~/.hpcrun"
     """Where run folders are; on a file system that the nodes share."""
     cluster: Literal["auto", "slurm", "local"] = "auto"
+    poller: Literal["squeue", "pyslurm"] = "squeue"
+    """What asks Slurm's queue: squeue, or pyslurm where there is one that fits, and squeue wherever that fails."""
     node_python: Code = "python3"
     """The Python 3.9 or newer that nodes start; an absolute path where PATH does not find one."""
     templates: str | None = None
@@ -200,7 +204,7 @@ def load(environ: Mapping[str, str], cwd: str) -> Config:
     """
     found = Source({}, {})
     try:
-        for path in _files(environ, cwd):
+        for path in files(environ, cwd):
             found = found.under(_read(path))
         found = found.under(_from_environ(environ))
         checked = canonical(found, [name for name in Config.model_fields if name != "places"], {}, {})
@@ -222,7 +226,8 @@ def _home(text: str, environ: Mapping[str, str]) -> str:
     return os.path.expanduser(text)
 
 
-def _files(environ: Mapping[str, str], cwd: str) -> list[str]:
+def files(environ: Mapping[str, str], cwd: str) -> list[str]:
+    """The settings files that hold in the directory `cwd`, those that win last."""
     user = environ.get("XDG_CONFIG_HOME") or _home("~/.config", environ)
     named = environ.get("HPCRUN_CONFIG")
     candidates = [SITE_FILE, os.path.join(user, "hpcrun", "hpcrun.toml"), _nearest(cwd)]

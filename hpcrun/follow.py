@@ -66,7 +66,8 @@ class Clock(Protocol):
 class Sight:
     """How a follower sees its run: everything there is to know, or what is news by its records alone."""
 
-    look: Callable[[], Seen]
+    look: Callable[[float], Seen]
+    """By an answer of the queue of at most that many seconds ago, where it does for what there is to be known."""
     glance: Callable[[Seen], Seen]
 
 
@@ -99,7 +100,7 @@ class Follower:
             seen = self._sight.glance(seen) if seen is not None and not full else self._look(began)
             self._watch(seen)
             status = fold(self._plan, self._as_told(seen))
-            if status.done and not full:  # only a full look can tell: Slurm may bring an ended attempt back
+            if status.done and (not full or seen.queue_age):  # only a look of now can tell: Slurm may bring it back
                 self._look_soon(0.0)
                 continue
             yield status
@@ -108,11 +109,16 @@ class Follower:
             self._pass_time(seen, now() + max(_RECORDS_EVERY, _SHARE * (now() - began)))
 
     def _look(self, began: float) -> Seen:
-        """Everything there is to know, with what follows from it done."""
+        """Everything there is to know, with what follows from it done.
+
+        When it is nobody's turn but time's, what others were told will do, and the next turn is counted from then: so
+        all who follow runs of one user come to ask together, which is once.
+        """
+        seen = self._sight.look(self._pause / 2 if began >= self._turn else 0.0)
         if began >= self._turn:
-            self._turn, self._pause = began + self._pause, min(_QUEUE_LAST, self._pause * 1.5)
+            self._turn = began + self._pause - min(seen.queue_age, self._pause / 2)
+            self._pause = min(_QUEUE_LAST, self._pause * 1.5)
         self._next_look = min(self._turn, self._deadline) if self._deadline > began else self._turn
-        seen = self._sight.look()
         if self._plan.cluster == "slurm" and seen.queue is not None:
             if self._to_stop(seen):
                 self._end_jobs(seen, seen.queue)

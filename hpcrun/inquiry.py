@@ -26,8 +26,10 @@ class Inquiry:
         self._run, self._plan = run, plan
         record = events.read(run.submission)
         self._sent, self._who = submitted(record), trail(record)
-        doubt = doubtful(plan, self._sent)
-        self._living = {by: lives(by, run, left=by in self._who.left) for by in self._who.news} if doubt else {}
+        self.is_in_doubt = doubtful(plan, self._sent)
+        """Whether there is a batch of which the record does not tell what came of it."""
+        senders = self._who.news if self.is_in_doubt else ()
+        self._living = {by: lives(by, run, left=by in self._who.left) for by in senders}
         self._claims = self._claimed((one.batch, one.round) for one in self._sent.unconfirmed)
         self._evidence = Evidence(self._claims, self._living, None, 0.0)
 

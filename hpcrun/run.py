@@ -9,24 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcrun import events, ledger, plan
-from hpcrun.cluster import Charge, Cluster, QueueRow
-from hpcrun.errors import AccountingDisabled, ClusterUnavailable, RunFolderError, RunNotFound, UsageError
+from hpcrun.cluster import Charge, Cluster
+from hpcrun.errors import RunFolderError, RunNotFound, UsageError
 from hpcrun.inquiry import Inquiry
 from hpcrun.ledger import Entry
 from hpcrun.logtail import last_lines
+from hpcrun.looking import Folder, Watch, look
 from hpcrun.rundir import RunDir
 from hpcrun.status import (
     Attempt,
     RunStatus,
-    Said,
     Seen,
     ShardStatus,
     Submitted,
+    address,
     attempt,
-    by_shard,
     fold,
-    settled,
-    unexplained,
     with_newer_attempts,
 )
 
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
     from hpcrun.calls import Results
     from hpcrun.tasks import TaskStatus
 
+LATELY = 1.0
+"""Seconds for which what the queue has told one process is good enough for the status of another one's run."""
 _MESSAGES = 20
 """Lines of what Slurm wrote that may be of use."""
 
@@ -45,9 +45,9 @@ def connect(name: str, environ: Mapping[str, str] | None = None, python: str = "
         from hpcrun.local import Local
 
         return Local(here, python)
-    from hpcrun.slurm import Slurm
+    from hpcrun.poller import Poller
 
-    return Slurm(here)
+    return Poller(here)
 
 
 def _as_given() -> dict[str, str]:
@@ -75,6 +75,8 @@ class Run:
         self.plan = plan.read(self.dir.plan)
         self._cluster = cluster or connect(self.plan.cluster)
         self._ended: dict[int, tuple[Attempt, ...]] = {}
+        folder = Folder(self.dir, self.plan, self._records, self._tasks, self._never_launched)
+        self._watch = Watch(folder, self._cluster)
 
     def __repr__(self) -> str:
         return f"Run({self.id!r})"
@@ -94,6 +96,11 @@ class Run:
         return self.plan.run_id
 
     @property
+    def jobs(self) -> tuple[str, ...]:
+        """The numbers of its Slurm jobs, in the order of their submission."""
+        return self._submitted().jobs
+
+    @property
     def cluster(self) -> Cluster:
         """The cluster that carries it out."""
         return self._cluster
@@ -102,40 +109,18 @@ class Run:
         """How often shards of it have been tried again by hand."""
         return max((one.round for one in self._submitted().sent), default=0)
 
-    def status(self) -> RunStatus:
+    def status(self, max_age: float = LATELY) -> RunStatus:
         """How the run is now.
 
         At most two questions to the cluster, whatever the size of the run, and none once every shard has left a
-        record of its end. Raises RunFolderError when the run's folder is gone.
+        record of its end. What another process of this user on this machine was told by the queue up to `max_age`
+        seconds ago is not asked again (`hpcrun.looking`). Raises RunFolderError when the run's folder is gone.
         """
-        return fold(self.plan, self._look())
+        return fold(self.plan, self._look(max_age))
 
-    def _look(self) -> Seen:
-        """Everything there is to know now. The queue is asked before the records are read, so they are the newer."""
-        if not os.path.exists(self.dir.plan):
-            raise RunFolderError(self.dir.path, "the run folder is gone, and with it all that is known of the run")
-        inquiry = Inquiry(self.dir, self.plan)
-        sent = inquiry.written()
-        notes: list[str] = []
-        queue, records = None, self._records()
-        if not settled(self.plan, records, sent):
-            began = time.time()
-            rows = self._rows(notes)
-            sent = inquiry.answered(rows, began, time.time() - began)
-            queue, records = None if rows is None else by_shard(self.plan, sent, rows), self._records()
-        seen = Seen(
-            records=records,
-            submitted=sent,
-            queue=queue,
-            accounting=None,
-            stopped=events.stopped(self.dir),
-            stopped_before=events.stopped_before(self.dir),
-            asked=time.time(),
-            tasks=self._tasks(records),
-        )
-        if queue is not None and (unexplained(self.plan, seen) or inquiry.needs_history(sent)):
-            seen = self._with_history(seen, inquiry, notes)
-        return dataclasses.replace(seen, notes=tuple(notes))
+    def _look(self, max_age: float = 0.0) -> Seen:
+        """Everything there is to know now."""
+        return look([self._watch], max_age)[0]
 
     def _glance(self, seen: Seen) -> Seen:
         """`seen` with newer records, and nothing asked of the cluster."""
@@ -201,7 +186,7 @@ class Run:
         events.stop(self.dir, "user")
         # The last batch first: ending one that another waits for would start the other.
         self._cluster.cancel(self.dir, tuple(reversed((*seen.submitted.jobs, *seen.submitted.doubles))))
-        return self.status()
+        return self.status(max_age=0.0)
 
     def retry(self, shards: str | Iterable[int] = "failed") -> Run:
         """Try shards again that have ended without success; the handle on the run that goes on.
@@ -256,6 +241,8 @@ class Run:
         chosen = number if attempt_number is None else attempt_number
         if task is not None or self.plan.tasks:
             return self._task_logs(task, chosen, attempt_number)
+        if not self.plan.supervised:
+            return self._outputs(self._address(shard))
         kinds = ("out", "err") if self.plan.separate_stderr else ("log",)
         return [self.dir.log(shard, chosen, kind, role=role, replica=replica) for kind in kinds]
 
@@ -300,12 +287,22 @@ class Run:
 
     def launch_messages(self, shard: ShardStatus) -> list[str]:
         """The last lines that Slurm itself wrote for a shard whose program never started: the reason, as a rule."""
-        job, _, task = shard.job.partition("_")
-        paths = [self.dir.slurm_output(job, int(task) if task else None), self.dir.local_messages]
-        for path in paths:
+        for path in [*reversed(self._outputs(shard.job, shard.node)), self.dir.local_messages]:
             if os.path.exists(path):
                 return last_lines(path, _MESSAGES)
         return []
+
+    def _outputs(self, job: str, node: str = "") -> list[str]:
+        """Where Slurm itself writes what a job or element (``12_3``) puts out, on `node` where that is known."""
+        from hpcrun.outputs import slurm_outputs  # most do without
+
+        number, _, task = job.partition("_")
+        return slurm_outputs(self.plan, self.dir, number, int(task) if task else None, node) if job else []
+
+    def _address(self, shard: int) -> str:
+        """The job or element that has a shard; empty where there is none."""
+        batch = next(one for one in self.plan.batches if one.first <= shard < one.first + one.count)
+        return address(self.plan, batch, shard, self._submitted().of_shards(batch)(shard))
 
     def _never_launched(self, sent: Submitted) -> frozenset[int]:
         """The shards of which Slurm has opened no output, as it does before anything of a job runs."""
@@ -316,12 +313,14 @@ class Run:
         for batch in self.plan.batches:
             of = sent.of_shards(batch)
             for shard in range(batch.first, batch.first + batch.count):
-                task = batch.task_of(shard)
-                one = of(shard)
-                output = self.dir.slurm_output(one.job, task if batch.array else None) if one and one.job else ""
-                if output and os.path.basename(output) not in opened:
+                outputs = self._outputs(address(self.plan, batch, shard, of(shard)))
+                if outputs and not any(os.path.basename(path) in opened or self._is_there(path) for path in outputs):
                     found.add(shard)
         return frozenset(found)
+
+    def _is_there(self, path: str) -> bool:
+        """Whether there is the output `path`, which is none of the run folder's."""
+        return self.plan.batch_script is not None and os.path.exists(path)
 
     def _submitted(self) -> Submitted:
         """What the run folder alone tells of the submission."""
@@ -357,34 +356,14 @@ class Run:
             found += [one] if one is not None else []
         return tuple(found)
 
-    def _rows(self, notes: list[str]) -> Sequence[QueueRow] | None:
-        try:
-            return self._cluster.queue(self.dir)
-        except ClusterUnavailable as error:
-            notes.append(f"the queue could not be asked: {error}")
-            return None
 
-    def _with_history(self, seen: Seen, inquiry: Inquiry, notes: list[str]) -> Seen:
-        """`seen` with what accounting has of jobs that the queue has forgotten.
+def statuses(runs: Sequence[Run], max_age: float = LATELY) -> list[RunStatus]:
+    """How these runs are now: the same as `Run.status` of each, for at most two questions for all of them.
 
-        Where that cannot be asked, the state of what is missing from the queue is unknown; it is not lost for that.
-        """
-        if not self.plan.accounting:
-            return dataclasses.replace(seen, never_launched=self._never_launched(seen.submitted))
-        try:
-            if inquiry.needs_history(seen.submitted):
-                rows = self._cluster.history(self.dir, self.plan.created)
-                seen = dataclasses.replace(seen, submitted=inquiry.remembered(rows))
-            else:
-                rows = self._cluster.accounting(seen.submitted.jobs)
-        except AccountingDisabled:
-            return seen
-        except ClusterUnavailable as error:
-            notes.append(f"accounting could not be asked: {error}")
-            unknown = Said("unknown", None, "accounting could not be asked")
-            missing = dict.fromkeys(unexplained(self.plan, seen), unknown)
-            return dataclasses.replace(seen, queue={**(seen.queue or {}), **missing})
-        return dataclasses.replace(seen, accounting=by_shard(self.plan, seen.submitted, rows))
+    Raises RunFolderError when the folder of one is gone.
+    """
+    seen = look([run._watch for run in runs], max_age)
+    return [fold(run.plan, one) for run, one in zip(runs, seen)]
 
 
 def _default_home() -> str:
@@ -422,8 +401,13 @@ def _written(path: str) -> int:
         return 0
 
 
+def _jobs(path: str) -> set[str]:
+    """The numbers of the jobs that a run was submitted as."""
+    return {event["job"] for event in events.read(RunDir(path).submission) if event["event"] == "submitted"}
+
+
 def find(asked: str, home: str) -> str:
-    """The folder of the run called `asked`: an id, a unique prefix, or ``last``.
+    """The folder of the run called `asked`: an id, a unique prefix, ``last``, or the number of a Slurm job of it.
 
     Raises RunNotFound.
     """
@@ -431,6 +415,12 @@ def find(asked: str, home: str) -> str:
     if asked and os.sep not in asked and _is_run(direct):
         return direct
     paths = all_paths(home)
+    job = asked.partition("_")[0]
+    if job.isdecimal():  # no id of a run is
+        having = (path for path in reversed(paths) if job in _jobs(path))
+        found = next(having, None)
+        if found is not None:
+            return found
     if asked == "last":
         if not paths:
             raise RunNotFound(asked, home)

@@ -62,23 +62,25 @@ def attempt(entry: Entry, budgets: Mapping[str, int], before: Sequence[Entry] = 
     said = entry.start or entry.end
     if said is None:
         return None
-    ready = next((event for event in entry.own if event["event"] == "ready"), None)
-    gang = bool(said.get("gang"))
-    waiting = [event["text"] for event in entry.own if event["event"] == "waiting"]
-    begun = Attempt(
-        entry.number, node=(ready or said).get("node", ""), job=said.get("job", ""), started=said["at"], gang=gang,
-        waits=gang and ready is None, detail=waiting[-1] if waiting and ready is None else "", round=entry.round,
-    )  # fmt: skip
-    end = entry.end
+    node, detail, gang = said.get("node", ""), "", bool(said.get("gang"))
+    waits = gang
+    for event in entry.own:
+        if event["event"] == "ready":
+            node, detail, waits = event["node"], "", False
+            break
+        if event["event"] == "waiting":
+            detail = event["text"]
+    job, started, end = said.get("job", ""), said["at"], entry.end
     if end is None:
-        return begun
+        return Attempt(entry.number, node, job, started, gang=gang, waits=waits, detail=detail, round=entry.round)
     again = end.get("again")
     if again is None:
         again = retry.again(budgets, ledger.history([*before, entry], entry.round))
     code = end["exit_code"] if not end["signal"] and end["exit_code"] >= 0 else None
-    return dataclasses.replace(
-        begun, ended=end["at"], exit_code=code, signal=end["signal"], cause=end["cause"], detail=end.get("detail", ""),
-        waits=False, again=bool(again), due=end.get("due"), won=entry.succeeded,
+    return Attempt(
+        entry.number, node, job, started, ended=end["at"], exit_code=code, signal=end["signal"], cause=end["cause"],
+        gang=gang, detail=end.get("detail", ""), again=bool(again), due=end.get("due"), round=entry.round,
+        won=entry.succeeded,
     )  # fmt: skip
 
 
@@ -149,7 +151,7 @@ class Submitted:
             return lambda shard: of(batch.task_of(shard))
         latest: dict[int, Sent] = {}
         for one in mine:
-            tasks = range(batch.elements) if one.tasks is None else one.tasks
+            tasks = batch.tasks if one.tasks is None else one.tasks
             for shard in one.shards or (shard for task in tasks for shard in batch.shards_of(task)):
                 latest.setdefault(shard, one)
         return latest.get
@@ -162,7 +164,7 @@ class Submitted:
             return lambda _: only
         latest: dict[int, Sent] = {}
         for one in mine:
-            for task in range(batch.elements) if one.tasks is None else one.tasks:
+            for task in batch.tasks if one.tasks is None else one.tasks:
                 latest.setdefault(task, one)
         return latest.get
 
@@ -316,7 +318,7 @@ def by_shard(plan: Plan, sent: Submitted, rows: Iterable[QueueRow | AccountingRo
 def _shards(batch: Batch, tasks: Sequence[int] | None) -> Iterable[int]:
     if not batch.array:
         return range(batch.first, batch.first + batch.count)
-    if batch.pack == 1:
+    if batch.pack == 1 and not batch.ids:
         return (batch.first + task for task in tasks or ())
     return (shard for task in tasks or () for shard in batch.shards_of(task))
 
@@ -350,6 +352,8 @@ class Seen:
     """Where there is no accounting: the shards that Slurm is known not to have launched."""
     tasks: Sequence[Mapping[str, Any]] = ()
     """Of a workflow: what the record of its tasks has of the last attempt."""
+    queue_age: float = 0.0
+    """How many seconds old the queue's answer was, where somebody else had been given it before; else 0."""
 
 
 def unexplained(plan: Plan, seen: Seen) -> list[int]:
@@ -359,7 +363,7 @@ def unexplained(plan: Plan, seen: Seen) -> list[int]:
         shard
         for batch in plan.batches
         for shard, sent in _each(seen.submitted, batch)
-        if shard not in queue
+        if (shard not in queue or (not plan.supervised and queue[shard].state in TERMINAL))
         and not (sent is not None and sent.never)
         and not end_of(seen.records.get(shard, ()), sent)
     ]
@@ -373,9 +377,11 @@ def _each(sent: Submitted, batch: Batch) -> Iterable[tuple[int, Sent | None]]:
 
 def end_of(attempts: Sequence[Attempt], sent: Sent | None) -> Attempt | None:
     """The attempt that is a shard's end, if there is one: a success, or the last where no other follows."""
-    won = next((one for one in attempts if one.won), None)
-    if won is not None or not attempts:
-        return won
+    for one in attempts:
+        if one.won:
+            return one
+    if not attempts:
+        return None
     last = attempts[-1]
     over = last.ended is not None and not last.again and last.round >= (sent.round if sent is not None else 0)
     return last if over else None
@@ -430,19 +436,18 @@ def _tasks(plan: Plan, seen: Seen, whole: ShardStatus) -> tuple[TaskStatus, ...]
 
 def _shard(plan: Plan, seen: Seen, batch: Batch, index: int, sent: Sent | None) -> ShardStatus:
     attempts = seen.records.get(index, ())
-    base = ShardStatus(
-        index, "pending", attempts=len(attempts), job=address(plan, batch, index, sent),
-        attempt=attempts[-1].number if attempts else None,
-    )  # fmt: skip
-    over = end_of(attempts, sent)
+    job, over = address(plan, batch, index, sent), end_of(attempts, sent)
     if over is not None:
-        found = dataclasses.replace(
-            base, state=from_cause(over.cause), exit_code=over.exit_code, signal=over.signal, cause=over.cause,
-            node=over.node, started=over.started, ended=over.ended, detail=over.detail,
-            attempt=over.number,
+        found = ShardStatus(
+            index, from_cause(over.cause), len(attempts), over.exit_code, over.signal, over.cause, over.node, job,
+            started=over.started, ended=over.ended, detail=over.detail, attempt=over.number,
         )  # fmt: skip
         nothing_ran = over.exit_code is None and not over.signal
         return _as_stopped(found, seen.stopped) if nothing_ran else found
+    last_number = attempts[-1].number if attempts else None
+    base = ShardStatus(index, "pending", attempts=len(attempts), job=job, attempt=last_number)
+    if not plan.supervised:
+        return _as_stopped(_by_slurm_alone(base, seen, sent), seen.stopped)
     last = attempts[-1] if attempts and attempts[-1].round >= (sent.round if sent is not None else 0) else None
     if last is not None:
         base = dataclasses.replace(base, node=last.node, started=last.started)
@@ -541,6 +546,37 @@ def _by_word(base: ShardStatus, said: Said) -> ShardStatus:
         node=base.node or said.node,
         detail=detail,
     )
+
+
+def _by_slurm_alone(base: ShardStatus, seen: Seen, sent: Sent | None) -> ShardStatus:
+    """A shard of which there is no record at all, because Slurm alone carries it out.
+
+    Slurm's queue does not tell exit codes, its accounting does.
+    """
+    if sent is None or not sent.job:
+        return _not_submitted(base, sent)
+    said = (seen.queue or {}).get(base.index)
+    counted = (seen.accounting or {}).get(base.index)
+    if counted is not None and (said is None or (said.state in TERMINAL and counted.state in TERMINAL)):
+        said = counted
+    if said is None:
+        return _forgotten(base, seen)
+    detail = {"unknown": said.word, "pending": said.reason}.get(said.state, "")
+    code = said.exit_code if said.state in TERMINAL else None
+    return dataclasses.replace(
+        base, state=said.state, cause=said.cause, exit_code=code, signal=said.signal, node=said.node,
+        detail="" if detail == "None" else detail, attempts=1 if said.node else 0,
+    )  # fmt: skip
+
+
+def _forgotten(base: ShardStatus, seen: Seen) -> ShardStatus:
+    """A shard that Slurm alone carries out and does not tell of."""
+    if seen.queue is None:
+        return dataclasses.replace(base, detail="not asked")
+    if seen.stopped is not None or seen.accounting is not None:  # as in `_by_absence`
+        return dataclasses.replace(base, state="cancelled", cause="cancelled", detail="by scancel, while it waited")
+    detail = "Slurm has forgotten it, and keeps no accounting: how it ended is not known"
+    return dataclasses.replace(base, state="failed", cause="lost", detail=detail)
 
 
 def _not_submitted(base: ShardStatus, sent: Sent | None) -> ShardStatus:

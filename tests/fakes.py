@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from hpcrun.cluster import AccountingRow, Charge, Limits, QueueRow
+from hpcrun.cluster import AccountingRow, Asked, Charge, Limits, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, SubmissionRefused
 from hpcrun.plan import Batch
 from hpcrun.rundir import RunDir
+from hpcrun.sharing import now
 
 
 @dataclasses.dataclass
@@ -79,6 +80,9 @@ class FakeCluster:
     def queue(self, run: RunDir) -> list[QueueRow]:
         self._called("queue")
         return [row for row in self._rows() if row.job not in self.forgotten]
+
+    def lately(self, run: RunDir, since: float) -> Asked:
+        return Asked(self.queue(run), now(), 0.0)
 
     def look_at(self, jobs: Sequence[str]) -> list[QueueRow]:
         self._called("look_at")

@@ -18,10 +18,11 @@ from typing import Any
 from unit import made
 
 from hpcrun import events
-from hpcrun.cluster import AccountingRow, QueueRow
+from hpcrun.cluster import AccountingRow, Asked, QueueRow
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable
 from hpcrun.run import Run
 from hpcrun.rundir import RunDir
+from hpcrun.sharing import now
 from hpcrun.status import RunStatus
 
 CREDENTIAL = 121.0
@@ -183,6 +184,9 @@ class World:
         reasons = ",".join(dict.fromkeys(self.elements[task].reason for task in [*first, *folded]))
         others = [row for row in self._rows() if row.tasks and row.tasks[0] not in folded]
         return [QueueRow(JOB, tuple(folded), "PENDING", reasons), *others, *self.strangers]
+
+    def lately(self, run: RunDir, since: float) -> Asked:
+        return Asked(self.queue(run), now(), 0.0)
 
     def _rows(self) -> list[QueueRow]:
         array = self.plan.batches[0].array

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 
 import click
 
 from hpcrun import config
 from hpcrun.cli.table import columns
 from hpcrun.errors import RunFolderError
-from hpcrun.run import Run, all_paths
+from hpcrun.run import Run, all_paths, statuses
 from hpcrun.status import RunStatus
 
 
@@ -21,12 +22,7 @@ from hpcrun.status import RunStatus
 def command(limit: int, as_json: bool) -> None:
     """List the runs there are, the newest first."""
     home = config.load(os.environ, os.getcwd()).home
-    found = []
-    for path in reversed(all_paths(home)[-limit:]):
-        try:
-            found.append(Run(path).status())
-        except RunFolderError as error:
-            click.echo(f"hpcrun: {error}", err=True)
+    found = _found(list(reversed(all_paths(home)[-limit:])))
     if as_json:
         click.echo(json.dumps([_brief(status) for status in found]))
         return
@@ -39,6 +35,22 @@ def command(limit: int, as_json: bool) -> None:
         for s in found
     ]  # fmt: skip
     click.echo(columns(rows), nl=False)
+
+
+def _found(paths: Sequence[str]) -> list[RunStatus]:
+    """The statuses of the runs in these folders, for at most two questions to Slurm; the rest is complained of."""
+    runs = []
+    for path in paths:
+        try:
+            runs.append(Run(path))
+        except RunFolderError as error:
+            click.echo(f"hpcrun: {error}", err=True)
+    try:
+        return statuses(runs)
+    except RunFolderError as error:  # it has been removed just now
+        click.echo(f"hpcrun: {error}", err=True)
+        left = [run.dir.path for run in runs if not error.path.startswith(run.dir.path)]
+        return _found(left) if len(left) < len(runs) else []
 
 
 def _brief(status: RunStatus) -> dict[str, object]:

@@ -138,7 +138,6 @@ class HpcrunExecutor(core.Executor):
     def _internal_process_submissions(self, delayed_submissions: Sequence[DelayedSubmission]) -> list[core.Job[Any]]:
         from hpcrun import submission
         from hpcrun.errors import ClusterUnavailable
-        from hpcrun.submitit_plugin import watching
 
         delayed = list(delayed_submissions)
         prepared = self._prepared(delayed)
@@ -156,7 +155,6 @@ class HpcrunExecutor(core.Executor):
             for path in written:
                 path.unlink(missing_ok=True)
             raise
-        watching.submitted(prepared.plan.run_id)
         tasks = range(parameters.tasks(self.parameters))
         return [self.job_class(folder=self.folder, job_id=job_id, tasks=list(tasks)) for job_id in ids]
 

@@ -8,10 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcrun.cluster import QueueRow
+from hpcrun.cluster import Cluster
 from hpcrun.run import Run
-from hpcrun.rundir import RunDir
-from hpcrun.slurm import Runner, Slurm, run_here
 from hpcrun.states import TERMINAL
 from hpcrun.status import RunStatus
 
@@ -21,48 +19,15 @@ _HERE = 0.5
 """The same where a status is a look into a folder."""
 _SHARE = 5
 """A status may take this part of the time, one in six."""
-_AT_ONCE = 1.0
-"""Seconds for which one answer of the queue is good for all runs that were submitted before."""
 _NFS = 15
 """Seconds until what was written on a node is seen everywhere: submitit's own figure."""
 
 
-class OneQueue(Slurm):
-    """Slurm, whose queue is asked once for several runs: its answer has all jobs of a user anyway."""
+_CHANGED = -1.0
+"""When a status is due because what was known is known to be wrong."""
 
-    def __init__(self, run: Runner = run_here) -> None:
-        super().__init__(run=run)
-        self._asked: dict[int, tuple[float, list[QueueRow]]] = {}
-
-    def queue(self, run: RunDir) -> list[QueueRow]:
-        """As of now, or of a second ago where another run was asked for then."""
-        owner = os.stat(run.path).st_uid
-        asked, rows = self._asked.get(owner, (-_AT_ONCE, []))
-        if time.monotonic() > asked + _AT_ONCE:
-            now = time.monotonic()
-            rows = super().queue(run)
-            self._asked[owner] = now, rows
-        return rows
-
-    def forget(self) -> None:
-        """The last answer is too old: it knows nothing of a run that has been submitted since, say."""
-        self._asked.clear()
-
-
-_queue: OneQueue | None = None
-_own: set[str] = set()
-"""The runs that this process has submitted, and has had the queue asked afresh for."""
-
-
-def submitted(run_id: str) -> None:
-    """A run has been submitted, which the last answer of the queue knows nothing of."""
-    _own.add(run_id)
-    _forget()
-
-
-def _forget() -> None:
-    if _queue is not None:
-        _queue.forget()
+_slurm: Cluster | None = None
+"""One for all runs: what it is told of one is told of all."""
 
 
 class Watched:
@@ -84,13 +49,11 @@ class Watched:
 
         Raises RunNotFound, RunFolderError.
         """
-        global _queue
+        global _slurm
         run = Run(str(link.resolve())) if link.exists() else Run.open(run_id)
         if run.plan.cluster == "slurm":
-            _queue = _queue or OneQueue()
-            if run_id not in _own:
-                _forget()
-            run = Run(run.dir.path, _queue)
+            _slurm = _slurm or run.cluster
+            run = Run(run.dir.path, _slurm)
         return cls(run)
 
     @property
@@ -122,10 +85,9 @@ class Watched:
             self._is_retried()
             over = self._status is not None and self._status.done
             if mode != "cache" and not over and (mode == "force" or time.monotonic() >= self._next):
-                if mode == "force":
-                    _forget()
                 began = time.monotonic()
-                self._known(self._run.status(), time.monotonic() - began)
+                status = self._run.status(0.0 if mode == "force" or self._next == _CHANGED else self._pause / 2)
+                self._known(status, time.monotonic() - began)
             return self._status
 
     def _known(self, status: RunStatus, cost: float) -> None:
@@ -159,8 +121,7 @@ class Watched:
         job = status.shards[index].job
         if plan.cluster == "slurm" and batch.array and batch.pack == 1 and job:
             self._run.cluster.cancel(self._run.dir, (job,))
-            self._next = 0.0
-            _forget()
+            self._next = _CHANGED
             return
         self._cancelled.add(index)
         if all(shard.state in TERMINAL or shard.index in self._cancelled for shard in status.shards):

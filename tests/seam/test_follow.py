@@ -275,6 +275,11 @@ def test_a_shard_whose_supervisor_was_killed(world: Callable[..., World]) -> Non
         ("NODE_FAIL", "", "node_failed"),
         ("BOOT_FAIL", "", "launch_failed"),
         ("PREEMPTED", "slurmstepd-c1: error: *** JOB 5 ON c1 CANCELLED AT x DUE TO PREEMPTION ***\n", "preempted"),
+        (
+            "PREEMPTED",
+            "[2026-05-21T21:53:52.776] error: *** JOB 5 ON c1 CANCELLED AT x DUE TO PREEMPTION ***\n",
+            "preempted",
+        ),
     ],
 )
 def test_why_it_was_lost(world: Callable[..., World], word: str, output: str, cause: str) -> None:

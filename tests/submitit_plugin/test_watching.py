@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import pytest
 import submitit
 from fakes import FakeCluster
 from submitit_plugin import functions
 
 from hpcrun import submission
-from hpcrun.rundir import RunDir
-from hpcrun.slurm import Completed
 from hpcrun.submitit_plugin import watching
-
-
-class _Fake(FakeCluster):
-    def forget(self) -> None:
-        """As `OneQueue` has it."""
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """What submissions and questions go to."""
-    found = _Fake(max_array=100)
+    found = FakeCluster(max_array=100)
     monkeypatch.setattr(submission, "connect", lambda *_, **__: found)
-    monkeypatch.setattr(watching, "_queue", found)
+    monkeypatch.setattr(watching, "_slurm", found)
     return found
 
 
@@ -46,21 +36,3 @@ def test_nobody_is_asked_at_submission(executor: submitit.AutoExecutor, cluster:
     executor.update_parameters(hpcrun_cluster="slurm")
     executor.map_array(functions.product, range(250), range(250))
     assert cluster.calls == ["limits", "submit", "submit", "submit"]
-
-
-def test_one_queue_for_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many runs of one job each are told of by one squeue, until one is submitted that it cannot know of."""
-    asked: list[Sequence[str]] = []
-
-    def squeue(argv: Sequence[str], environ: Mapping[str, str], deadline: float) -> Completed:
-        asked.append(argv)
-        return Completed(0, "", "")
-
-    queue = watching.OneQueue(squeue)
-    monkeypatch.setattr(watching, "_queue", queue)
-    for _ in range(5):
-        assert queue.queue(RunDir(str(tmp_path))) == []
-    assert len(asked) == 1
-    watching.submitted("abc")
-    queue.queue(RunDir(str(tmp_path)))
-    assert len(asked) == 2
