@@ -1,6 +1,6 @@
 """The commands of start.py: ``shard BATCH [ROUND]`` inside a Slurm job, ``local [ROUND SHARDS]`` as the local
-cluster's supervisor, ``agent MEETING ROLE [RANK]`` for each process of a gang or of a workflow's task, and
-``finish ROUND`` for the job that tells how the run has ended.
+cluster's supervisor, ``agent MEETING ROLE [RANK]`` for each process of a gang or of a workflow's task,
+``finish ROUND`` for the job that tells how the run has ended, and ``checkup [PORT HOST…]`` for `hpcrun doctor`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ def main(argv: Sequence[str]) -> NoReturn:
         from hpcrun.node.finish import tell
 
         tell(run, int(argv[2]))
+    if argv[1] == "checkup":
+        from hpcrun.node import checkup
+
+        checkup.tell(run, argv[2:])
     from hpcrun.node.local import carry_out
 
     plan = _plan()
