@@ -1,26 +1,27 @@
 """Makespan of no-op shards on Slurm: a raw job array, hpcrun and submitit, interleaved.
 
 Runs on a login node, in an environment with hpcrun and submitit that the nodes see too (submitit needs it there):
-python makespan.py [SHARDS] [ROUNDS].
+python makespan.py [SHARDS] [ROUNDS] [EVERY].
 Every shard leaves one empty file, and its output in a file of its own; the makespan is from the call that submits to
-the youngest of the empty files.
+the youngest of the empty files. submitit, which takes long, has its turn in one of EVERY rounds.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from onslurm import drained, timed
 from pairs import interleaved, table
 
-SHARDS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+SHARDS = int(sys.argv[1]) if len(sys.argv) > 1 else 500
 ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+EVERY = int(sys.argv[3]) if len(sys.argv) > 3 else 2
 HOME = Path.home()
-DEADLINE = 120
+DEADLINE = 300
 
 
 def touched(folder: Path, began: float) -> float:
@@ -29,11 +30,6 @@ def touched(folder: Path, began: float) -> float:
             raise SystemExit(f"{len(os.listdir(folder))} of {SHARDS} shards after {DEADLINE} s")
         time.sleep(0.02)
     return max(entry.stat().st_mtime for entry in os.scandir(folder)) - began
-
-
-def drained() -> None:
-    while subprocess.run(["squeue", "--noheader", "--me"], capture_output=True, text=True, check=True).stdout:
-        time.sleep(0.2)
 
 
 def program(folder: Path) -> Path:
@@ -51,16 +47,16 @@ def raw() -> float:
     script = folder.with_suffix(".sbatch")
     script.write_text(f"#!/bin/bash\n#SBATCH --output={logs}/%a.out\n{program(folder)}\n")
     began = time.time()
-    subprocess.run(["sbatch", "--parsable", f"--array=0-{SHARDS - 1}", script], check=True, capture_output=True)
+    timed("sbatch", "--parsable", f"--array=0-{SHARDS - 1}", script)
     return touched(folder, began)
 
 
 def hpcrun() -> float:
     drained()
     folder = Path(tempfile.mkdtemp(dir=HOME))
-    command = ["hpcrun", "submit", "-N", str(SHARDS), "--", str(program(folder))]
+    command = program(folder)
     began = time.time()
-    subprocess.run(command, check=True, capture_output=True)
+    timed("hpcrun", "submit", "-N", str(SHARDS), "--", command)
     return touched(folder, began)
 
 
@@ -81,11 +77,13 @@ def main() -> None:
     try:
         import submitit as peer
 
-        contenders[f"submitit {peer.__version__}"] = submitit
+        peers = {f"submitit {peer.__version__}": submitit}
     except ImportError:
-        print("submitit is not installed here: without it")
-    print(f"{SHARDS} shards, {ROUNDS} rounds\n")
-    print(table(interleaved(contenders, ROUNDS), "raw sbatch --array"))
+        peers = {}
+        print("submitit is not installed here: without it\n")
+    timed("hpcrun", "submit", "--", "true")  # what is made once for all runs is there then
+    found = interleaved({**contenders, **peers}, ROUNDS, seldom=peers, every=EVERY, warm=False)
+    print(table(found, "raw sbatch --array"))
 
 
 main()

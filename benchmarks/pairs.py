@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+Found = Mapping[str, Sequence[float | None]]
+"""What each contender returned in each round; None in a round that it sat out."""
 
 
-def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each contender returned in each round; one more round before is thrown away."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+def interleaved(
+    contenders: Mapping[str, Callable[[], float]],
+    rounds: int,
+    *,
+    seldom: Collection[str] = (),
+    every: int = 2,
+    warm: bool = True,
+) -> Found:
+    """What each contender returned in each round; with `warm` one more round before is thrown away.
+
+    Those named in `seldom`, which take long, have their turn in one of `every` rounds only, and none before.
+    """
+    found: dict[str, list[float | None]] = {name: [] for name in contenders}
+    for number in range(0 if warm else 1, rounds + 1):
         for name, measure in contenders.items():
-            value = measure()
+            sits_out = name in seldom and (not number or (number - 1) % every)
+            value = None if sits_out else measure()
             if number:
                 found[name].append(value)
     return found
 
 
-def table(found: Mapping[str, list[float]], base: str, unit: str = "s") -> str:
-    """A Markdown table: median, spread, and the median of the round-by-round ratios to `base`."""
-    rows = [f"| contender | median | min … max | ratio to {base} |", "|---|---|---|---|"]
+def median(values: Sequence[float | None]) -> float:
+    """The median of the rounds that there were."""
+    return statistics.median(value for value in values if value is not None)
+
+
+def ratios(values: Sequence[float | None], others: Sequence[float | None]) -> list[float]:
+    """The ratios to others, round by round, of the rounds that both were in."""
+    return [value / other for value, other in zip(values, others, strict=True) if value is not None and other]
+
+
+def spelled(value: float) -> str:
+    """Three digits that count, and thousands apart."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def table(found: Found, base: str, unit: str = "s") -> str:
+    """A Markdown table: median and spread, and the same of the round-by-round ratios to `base`."""
+    rows = [f"| contender | median | min … max | rounds | ratio to {base} | min … max |", "|---|---|---|---|---|---|"]
     for name, values in found.items():
-        ratio = statistics.median(value / other for value, other in zip(values, found[base], strict=True))
-        spread = f"{min(values):.3g} … {max(values):.3g} {unit}"
-        rows.append(f"| {name} | {statistics.median(values):.3g} {unit} | {spread} | {ratio:.2f} |")
+        there = [value for value in values if value is not None]
+        to = ratios(values, found[base])
+        spread = f"{spelled(min(there))} … {spelled(max(there))} {unit}"
+        ratio = f"{statistics.median(to):.2f} | {min(to):.2f} … {max(to):.2f}" if name != base else "1.00 | "
+        rows.append(f"| {name} | {spelled(statistics.median(there))} {unit} | {spread} | {len(there)} | {ratio} |")
     return "\n".join(rows)

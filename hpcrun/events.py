@@ -13,12 +13,15 @@ from hpcrun.rundir import RunDir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from hpcrun.jsonline import Value
 
 FORMAT = 1
+_BLOCK = 1 << 13
+_PARSE: list[Callable[[str], tuple[Any, int]]] = []
+"""What parses JSON, once that was needed."""
 
 
 def add(path: str, event: str, facts: Mapping[str, Value], *, durable: bool = False) -> None:
@@ -55,22 +58,39 @@ def line(event: str, facts: Mapping[str, Value]) -> str:
 
 def read(path: str) -> list[dict[str, Any]]:
     """The events in the file `path`, in order; none where there is no file."""
-    from json import loads
+    if not _PARSE:
+        from json import JSONDecoder  # a first attempt reads nothing, and this is as long as starting Python at all
 
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return []
+        _PARSE.append(JSONDecoder().raw_decode)
+    parse = _PARSE[0]
     found = []
-    for line in text.split(b"\n"):
+    for line in _content(path).split(b"\n"):
         try:
-            event = loads(line)
+            text = line.decode()
+            event, end = parse(text) if text else (None, 0)
         except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict) and event.get("format") == FORMAT and _is_sound(event):
+        if end == len(text) and isinstance(event, dict) and event.get("format") == FORMAT and _is_sound(event):
             found.append(event)
     return found
+
+
+def _content(path: str) -> bytes:
+    # A run may have 100,000 records, and a file object costs as much as opening and reading a file.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    try:
+        content = data = os.read(descriptor, _BLOCK)
+        while data:
+            data = os.read(descriptor, _BLOCK)
+            content += data
+    except IsADirectoryError:
+        return b""
+    finally:
+        os.close(descriptor)
+    return content
 
 
 _NEEDED = {
@@ -86,23 +106,6 @@ _NEEDED = {
     "task": ("at", "task", "state"),
 }
 """What an event is nothing without."""
-_TIMES = ("at", "due")
-_COUNTS = ("shard", "attempt", "exit_code", "signal", "round", "restarts", "said", "batch", "pid", "began", "try")
-_TEXTS = ("node", "job", "text", "detail", "reason", "host", "state", "probe")
-_CAUSES = ("cause", "gang")
-
-
-def _is_sound(event: Mapping[str, Any]) -> bool:
-    """Whether an event has all that it needs, of the right kind. One that was garbled is as good as not there."""
-    name = event.get("event")
-    if not isinstance(name, str) or any(field not in event for field in _NEEDED.get(name, ())):
-        return False
-    return (
-        all(_is_time(event[field]) for field in _TIMES if field in event)
-        and all(_is_count(event[field]) for field in _COUNTS if field in event)
-        and all(isinstance(event[field], str) for field in _TEXTS if field in event)
-        and all(event[field] in (None, True) or isinstance(event[field], str) for field in _CAUSES if field in event)
-    )
 
 
 def _is_time(value: object) -> bool:
@@ -111,6 +114,39 @@ def _is_time(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and abs(value) < 1 << 53
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_cause(value: object) -> bool:
+    return value in (None, True) or isinstance(value, str)
+
+
+_KINDS = {
+    **dict.fromkeys(("at", "due"), _is_time),
+    **dict.fromkeys(("shard", "attempt", "exit_code", "signal", "round", "restarts", "said"), _is_count),
+    **dict.fromkeys(("batch", "pid", "began", "try"), _is_count),
+    **dict.fromkeys(("node", "job", "text", "detail", "reason", "host", "state", "probe"), _is_text),
+    **dict.fromkeys(("cause", "gang"), _is_cause),
+}
+"""What a field has to be, in whatever event it is."""
+
+
+def _is_sound(event: Mapping[str, Any]) -> bool:
+    """Whether an event has all that it needs, of the right kind. One that was garbled is as good as not there."""
+    name = event.get("event")
+    if not isinstance(name, str):
+        return False
+    for field in _NEEDED.get(name, ()):
+        if field not in event:
+            return False
+    for field, value in event.items():
+        is_right = _KINDS.get(field)
+        if is_right is not None and not is_right(value):
+            return False
+    return True
 
 
 def attempts(run: RunDir) -> Iterator[tuple[int, int, bool]]:

@@ -28,6 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    Bracket = list[tuple[int, int, int]]
+    """The (low, high, width) of each piece. Width is 0 where the first number begins with no zero."""
+
 MAX_RANGE = 65536
 """Most hosts of a range, and of a bracket that another one follows (Slurm's MAX_RANGE and MAX_PREFIX_CNT)."""
 
@@ -51,11 +54,11 @@ def expand(text: str, *, limit: int = MAX_HOSTS) -> list[str]:
     """
     hosts: list[str] = []
     total = 0
-    for start, term in _terms(text):
-        total += term.size
+    for start, size, literals, brackets in _terms(text):
+        total += size
         if total > limit:
             raise HostlistError(text, start + 1, f"a list that grows to {total} hosts", f"at most {limit}")
-        hosts += term.hosts()
+        hosts += _hosts(literals, brackets) if brackets else literals
     return hosts
 
 
@@ -64,7 +67,7 @@ def count(text: str) -> int:
 
     Equal to ``len(expand(text))``, and raises the same `HostlistError` for what is no hostlist.
     """
-    return sum(term.size for _, term in _terms(text))
+    return sum([size for _, size, _, _ in _terms(text)])
 
 
 def fold(hosts: Iterable[str]) -> str:
@@ -94,60 +97,38 @@ def fold(hosts: Iterable[str]) -> str:
 # ---- text to hosts
 
 
-class _Names:
-    """Hosts spelled out one by one."""
+def _hosts(literals: list[str], brackets: list[Bracket]) -> list[str]:
+    """The hosts of a term with brackets: literal, bracket, literal, …, literal."""
+    bracket, suffix = brackets[-1], literals[-1]
+    if len(brackets) == len(bracket) == 1 and not suffix:  # as in lists of many terms
+        return _numbered(literals[0], *bracket[0])
+    hosts: list[str] = []
+    for prefix in _prefixes(literals, brackets) if len(brackets) > 1 else literals[:1]:
+        for low, high, width in bracket:
+            hosts += _numbered(prefix, low, high, width)
+    return [host + suffix for host in hosts] if suffix else hosts
 
-    __slots__ = ("names", "size")
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
-        self.size = len(names)
-
-    def hosts(self) -> list[str]:
-        return self.names
-
-
-class _Pattern:
-    """One term with brackets: literal, bracket, literal, …, literal; a bracket is its (low, high, width)."""
-
-    __slots__ = ("brackets", "literals", "size")
-
-    def __init__(self, literals: list[str], brackets: list[list[tuple[int, int, int]]], size: int) -> None:
-        self.literals = literals
-        self.brackets = brackets
-        self.size = size
-
-    def hosts(self) -> list[str]:
-        prefixes = self._prefixes() if len(self.brackets) > 1 else self.literals[:1]
-        bracket, suffix = self.brackets[-1], self.literals[-1]
-        if self.size < 50 * len(prefixes) * len(bracket):  # short ranges, on the average
-            hosts = [
-                prefix + str(number).zfill(width)
-                for prefix in prefixes for low, high, width in bracket for number in range(low, high + 1)
-            ]  # fmt: skip
+def _prefixes(literals: list[str], brackets: list[Bracket]) -> list[str]:
+    # Slurm resolves the brackets before the last one recursively from the right, so that of these
+    # the first varies fastest: [1-2][3-4][5-6] is 135 136 235 236 145 146 245 246.
+    prefixes = literals[:1]
+    for position, bracket in enumerate(brackets[:-1]):
+        numbers = [number for low, high, width in bracket for number in _numbered("", low, high, width)]
+        if position:
+            prefixes = [prefix + number for number in numbers for prefix in prefixes]
         else:
-            hosts = []
-            for prefix in prefixes:
-                for low, high, width in bracket:
-                    hosts += _numbered(prefix, low, high, width)
-        return [host + suffix for host in hosts] if suffix else hosts
-
-    def _prefixes(self) -> list[str]:
-        # Slurm resolves the brackets before the last one recursively from the right, so that of these
-        # the first varies fastest: [1-2][3-4][5-6] is 135 136 235 236 145 146 245 246.
-        prefixes = [self.literals[0]]
-        for position, bracket in enumerate(self.brackets[:-1]):
-            numbers = [number for low, high, width in bracket for number in _numbered("", low, high, width)]
-            if position:
-                prefixes = [prefix + number for number in numbers for prefix in prefixes]
-            else:
-                prefixes = [prefixes[0] + number for number in numbers]
-            literal = self.literals[position + 1]
-            prefixes = [prefix + literal for prefix in prefixes]
-        return prefixes
+            prefixes = [prefixes[0] + number for number in numbers]
+        literal = literals[position + 1]
+        prefixes = [prefix + literal for prefix in prefixes]
+    return prefixes
 
 
 def _numbered(prefix: str, low: int, high: int, width: int) -> list[str]:
+    ten = low // 10
+    if ten == high // 10 and (ten or width > 1):
+        head = prefix + (str(ten).zfill(width - 1) if width else str(ten))
+        return [head + digit for digit in _DIGITS[low - ten * 10 : high - ten * 10 + 1]]
     first, last = low // 100 + 1, high // 100  # hundreds first to last - 1 are whole
     if first >= last:
         return _spelled(prefix, range(low, high + 1), width)
@@ -164,8 +145,11 @@ def _spelled(prefix: str, numbers: range, width: int) -> list[str]:
     return [f"{prefix}{number}" for number in numbers]
 
 
-def _terms(text: str) -> Iterator[tuple[int, _Names | _Pattern]]:
-    """Each term with the position where it starts; names between two patterns come together."""
+def _terms(text: str) -> Iterator[tuple[int, int, list[str], list[Bracket]]]:
+    """(position, number of hosts, literals, brackets) of each term; names between two such terms come together.
+
+    Those have no brackets, and stand in the place of the literals.
+    """
     for char in _REFUSED:
         if char in text:
             raise _refused_character(text, char)
@@ -177,12 +161,13 @@ def _terms(text: str) -> Iterator[tuple[int, _Names | _Pattern]]:
     while True:
         opening = line.find("[", position)
         start = len(line) if opening < 0 else line.rfind(",", position, opening) + 1 or position
-        if start - position > 1 or line[position:start].strip(","):
-            yield position, _Names(_names(text, line, position, start))
-        if opening < 0:
-            return
-        pattern, position = _pattern(text, line, start, opening)
-        yield start, pattern
+        if start - position > 1 or opening < 0:  # else there is but the comma
+            names = _names(text, line, position, start)
+            yield position, len(names), names, []
+            if opening < 0:
+                return
+        size, literals, brackets, position = _pattern(text, line, start, opening)
+        yield start, size, literals, brackets
 
 
 def _names(text: str, line: str, start: int, end: int) -> list[str]:
@@ -194,10 +179,17 @@ def _names(text: str, line: str, start: int, end: int) -> list[str]:
     return [name for name in names if name]
 
 
-def _pattern(text: str, line: str, start: int, opening: int) -> tuple[_Pattern, int]:
-    """The pattern that starts here and whose first bracket is at ``opening``, and the position behind it."""
+def _pattern(text: str, line: str, start: int, opening: int) -> tuple[int, list[str], list[Bracket], int]:
+    """The term that starts here and whose first bracket is at ``opening``.
+
+    The number of its hosts, its literals, one more than its brackets, and the position behind it.
+    """
+    closing = line.find("]", opening)
+    if closing > 0 and line[closing + 1 : closing + 2] in ",":  # the last bracket already: so it is in long lists
+        bracket, size = _bracket(text, opening + 1, closing)
+        return size, [line[start:opening], ""], [bracket], closing + 1
     literals: list[str] = []
-    brackets: list[list[tuple[int, int, int]]] = []
+    brackets: list[Bracket] = []
     size = total = 1
     while opening >= 0:
         if size > MAX_RANGE:
@@ -211,31 +203,33 @@ def _pattern(text: str, line: str, start: int, opening: int) -> tuple[_Pattern, 
         total *= size
         start = closing + 1
         end = line.find(",", start)
-        end = len(line) if end < 0 else end
+        if end < 0:
+            end = len(line)
         opening = line.find("[", start, end)
     literals.append(line[start:end])
-    return _Pattern(literals, brackets, total), end
+    return total, literals, brackets, end
 
 
-def _bracket(text: str, start: int, end: int) -> tuple[list[tuple[int, int, int]], int]:
-    """The (low, high, width) of each piece between the brackets, from the text itself, and how many numbers.
-
-    Width is 0 where nothing is padded, which is wherever the first number does not begin with a zero.
-    """
+def _bracket(text: str, start: int, end: int) -> tuple[Bracket, int]:
+    """Each piece between the brackets, from the text itself, and how many numbers."""
     pieces = text[start:end].split(",")
-    ranges = []
+    ranges: Bracket = []
     size = len(pieces)
-    for index, piece in enumerate(pieces):
+    ascii_alone = text.isascii()  # isdigit() knows the digits of every script
+    for piece in pieces:
         first, hyphen, last = piece.partition("-")
-        if not hyphen:
-            last = first
-        if not (piece.isascii() and first.isdigit() and last.isdigit()):
-            raise _range_error(text, start, pieces, index)
-        low, high = (int(first), int(last)) if len(piece) <= _LONG else (_number(first), _number(last))
-        if not 0 <= high - low < MAX_RANGE or high >= _TOO_BIG:
-            raise _range_error(text, start, pieces, index)
+        if not first.isdigit() or (hyphen and not last.isdigit()) or not (ascii_alone or piece.isascii()):
+            raise _range_error(text, start, pieces, len(ranges))
+        if len(piece) <= _LONG:
+            low = int(first)
+            high = int(last) if hyphen else low
+        else:
+            low, high = _number(first), _number(last or first)
+        span = high - low
+        if not 0 <= span < MAX_RANGE or high >= _TOO_BIG:
+            raise _range_error(text, start, pieces, len(ranges))
         ranges.append((low, high, len(first) if first[0] == "0" else 0))
-        size += high - low
+        size += span
     return ranges, size
 
 

@@ -52,13 +52,15 @@ class Entry:
 
 def _end(own: Sequence[Event], other: Sequence[Event]) -> Event | None:
     ends = [event for event in own if event["event"] == "end"]
-    seen = [event for event in other if event["event"] == "end"]
+    seen = [event for event in other if event["event"] == "end"] if other else ()
     if seen and not (ends and ends[-1]["cause"] is None):
         ends = seen[:1]
     if not ends:
         return None
-    gave_up = next((event for event in own if event["event"] == "given_up"), None)
-    return ends[-1] if gave_up is None else {**ends[-1], "again": False, "detail": gave_up["text"]}
+    for event in own:
+        if event["event"] == "given_up":
+            return {**ends[-1], "again": False, "detail": event["text"]}
+    return ends[-1]
 
 
 def read(run: RunDir, shard: int) -> list[Entry]:
