@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hpcrun import quotas
 from hpcrun.directives import Asked, longest_timeout
 from hpcrun.errors import SpecError
 from hpcrun.plan import Batch
 from hpcrun.quantity import spell
-from hpcrun.quotas import JOBS, MINUTES, TIME, Demand, Limit, Place, Problem
+from hpcrun.quotas import JOBS, MINUTES, TIME, Demand, Limit, Place, Problem, Verdict
 from hpcrun.spec import RunSpec
 
 Components = Sequence[Sequence[tuple[str, str | None]]]
@@ -38,15 +38,22 @@ def admitted(run: Run, components: Components, batches: Sequence[Batch]) -> tupl
     """
     notes: dict[str, None] = {}
     number = sum(batch.elements if batch.array else 1 for batch in batches)
-    for index, (options, there) in enumerate(zip(components, run.places, strict=False)):
-        alike = sum(_entered(other) == _entered(there) for other in run.places[: len(components)])
-        at_once = min(number, run.spec.max_parallel or number)
-        demand = quotas.demand(dict(options), jobs=number * alike, at_once=at_once)
-        verdict = quotas.check(demand, there)
+    at_once = min(number, run.spec.max_parallel or number)
+    for index, (demand, verdict) in enumerate(verdicts(components, run.places, number, at_once)):
         if verdict.problems:
             raise _Refusal(run, verdict.problems[0], index, demand).error()
         notes |= dict.fromkeys(verdict.notes)
     return tuple(notes)
+
+
+def verdicts(
+    components: Components, places: Sequence[Sequence[Place]], number: int, at_once: int
+) -> Iterator[tuple[Demand, Verdict]]:
+    """What each component of `number` jobs asks for, `at_once` of them at a time, and what its places say to that."""
+    for options, there in zip(components, places, strict=False):
+        alike = sum(_entered(other) == _entered(there) for other in places[: len(components)])
+        demand = quotas.demand(dict(options), jobs=number * alike, at_once=at_once)
+        yield demand, quotas.check(demand, there)
 
 
 def _entered(places: Sequence[Place]) -> set[tuple[str, str]]:

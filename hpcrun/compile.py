@@ -45,8 +45,7 @@ def compile_plan(
         return _plan(setting, spec, limits, names, _program(setting, spec, limits, named, None))
     try:
         decided = _program(setting, workflow.spec, limits, named, workflow)
-        plan = _plan(setting, workflow.spec, limits, names, decided)
-        return dataclasses.replace(plan, backoff_factor=workflow.backoff_factor)
+        return _plan(setting, workflow.spec, limits, names, decided)
     except SpecError as error:
         raise SpecError(error.problem, field=workflow.named(error.field)) from error
 
@@ -80,6 +79,7 @@ def _plan(setting: Setting, spec: RunSpec, limits: Limits, names: tuple[str, ...
         warning=None if spec.signal is None else (spec.signal.number, spec.signal.seconds),
         budgets={**BUDGETS, **spec.retries},
         backoff=spec.backoff,
+        backoff_factor=wanted.backoff_factor,
         retry="in_place" if "no-requeue" in spec.sbatch else spec.retry,
         max_failed=spec.max_failed_indexes,
         deadline=None if spec.run_timeout is None else asked.created + spec.run_timeout,
@@ -131,7 +131,7 @@ def _program(
     batches = topology.batches(spec, shape, limits, demanded, cluster)
     wanted = Asked(
         shape, job, worker, pool, worker_pool, demanded.explicit[0], spec.start_timeout or START_TIMEOUT,
-        batches[0].pack, _default_time(limits),
+        batches[0].pack, 2.0 if swept is None else swept.backoff_factor, _default_time(limits),
     )  # fmt: skip
     reason = topology.reason(spec, shape, limits, batches, cluster)
     if swept is None:
@@ -144,7 +144,7 @@ def _workflow(setting: Setting, spec: RunSpec, limits: Limits, whole: workflows.
     pool = node_pool(spec.node_pool, setting.config, "node_pool")
     wanted = Asked(
         topology.Shape("workflow", whole.why), whole.job, None, pool, pool, True, spec.start_timeout or START_TIMEOUT,
-        1, _default_time(limits), whole.placement,
+        1, default_time=_default_time(limits), placement=whole.placement,
     )  # fmt: skip
     batch = Batch(index=0, first=0, count=1, array=False, throttle=None, pack=1, after=None)
     return _Decided(workflows.name_of(spec), wanted, (batch,), whole.placement.gpus, whole.reason, whole.tasks)

@@ -44,6 +44,8 @@ class Asked:
     start_timeout: float
     pack: int = 1
     """How many shards an element of the array runs, one after the other."""
+    backoff_factor: float = 2.0
+    """What the time before a next attempt is multiplied with after each further failure."""
     default_time: float | None = None
     """Seconds that the cluster gives a job that asks for no time, as far as that is known."""
     placement: Placement | None = None
@@ -67,7 +69,7 @@ def components(
     if spec.timeout is not None:
         starting = asked.start_timeout if asked.worker or spec.gang else 0.0
         attempt = spec.timeout + starting + config.grace
-        options["time"] = str(math.ceil((_longest(spec, attempt, asked.pack) + TIME_MARGIN) / 60))
+        options["time"] = str(math.ceil((_longest(spec, asked, attempt) + TIME_MARGIN) / 60))
     if spec.signal is not None:
         options["signal"] = spec.signal.sbatch
     if "no-requeue" in spec.sbatch:
@@ -102,11 +104,11 @@ def _times(given: Options, default: float | None, pack: int) -> Options:
 def longest_timeout(spec: RunSpec, asked: Asked, grace: float, limit: float) -> float:
     """The longest timeout, in seconds, with which a job takes no longer than `limit`; below zero where none is."""
     starting = asked.start_timeout if asked.worker or spec.gang else 0.0
-    none, one = (_longest(spec, attempt, asked.pack) for attempt in (0.0, 1.0))
+    none, one = (_longest(spec, asked, attempt) for attempt in (0.0, 1.0))
     return math.floor((math.floor(limit / 60) * 60 - TIME_MARGIN - none) / (one - none) - starting - grace)
 
 
-def _longest(spec: RunSpec, attempt: float, packed: int) -> float:
+def _longest(spec: RunSpec, asked: Asked, attempt: float) -> float:
     """Seconds that a start of the job may take, where one attempt of a shard may take `attempt`.
 
     Several shards of one element are always tried again in place. Of a back-off, what is left of it when Slurm has
@@ -115,10 +117,10 @@ def _longest(spec: RunSpec, attempt: float, packed: int) -> float:
     ends: list[Cause | None] = []
     for cause in _BY_PROGRAM:
         ends += [cause] * spec.retries.get(cause, 0)
-    waits = [delay(spec.backoff, ends[: count + 1]) for count in range(len(ends))]
-    if spec.retry != "in_place" and "no-requeue" not in spec.sbatch and packed == 1:
+    waits = [delay(spec.backoff, ends[: count + 1], asked.backoff_factor) for count in range(len(ends))]
+    if spec.retry != "in_place" and "no-requeue" not in spec.sbatch and asked.pack == 1:
         return attempt + max(waits, default=0.0)
-    return packed * (attempt * (1 + len(ends)) + sum(waits))
+    return asked.pack * (attempt * (1 + len(ends)) + sum(waits))
 
 
 def placed(spec: RunSpec, pool: NodePool, *, own: bool) -> Options:

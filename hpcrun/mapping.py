@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SHARDS = 1000
 """How many shards a map has where nobody has said it: with more items, each shard has several."""
+MOST_SHARDS = 100_000
+"""How many it has at most where `chunksize` makes them, of items that nobody may have counted."""
 
 
 def map(  # noqa: A001 - as the built-in one and those of concurrent.futures and multiprocessing
@@ -72,7 +74,14 @@ def _number(name: str, value: int | None) -> int | None:
 
 
 def _by_size(calls: Iterator[Call], size: int) -> Iterator[list[Call]]:
+    shards = 0
     while chunk := list(itertools.islice(calls, size)):
+        shards += 1
+        if shards > MOST_SHARDS:
+            raise UsageError(
+                f"found more than {MOST_SHARDS:,} shards of chunksize={size}, of which each starts a program and "
+                "leaves files; wanted a larger chunksize, or shards=N if so many are meant"
+            )
         yield chunk
 
 

@@ -7,24 +7,50 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from hpcrun import quantity
+from hpcrun import address, quantity
+from hpcrun.expressions import OPEN
 from hpcrun.fields import Source, canonical, shown
+from hpcrun.later import in_words
 from hpcrun.values import Command, Count, Model, Text
+
+
+def _is_known(text: str) -> bool:
+    """Whether `text` is what the nodes see, but for their own names: no variable or expression is to be resolved."""
+    return "$(" not in text and OPEN not in text
+
+
+def _port(text: str) -> str:
+    if _is_known(text) and address.port(text) is None:
+        raise ValueError(f"found {shown(text)}, wanted {address.PORT}, or $(NAME) for one of a variable")
+    return text
+
+
+def _url(text: str) -> str:
+    try:
+        if _is_known(text):
+            address.parts(in_words(text))
+    except ValueError as error:
+        raise ValueError(f"found {shown(text)}, {error}") from error
+    return text
+
+
+Port = Annotated[Text, AfterValidator(_port)]
+Url = Annotated[Text, AfterValidator(_url)]
 
 
 class TcpPort(Model):
     """Passes when something accepts connections."""
 
-    port: Text
+    port: Port
     host: Text = "127.0.0.1"
 
 
 class HttpGet(Model):
     """Passes when the answer is 2xx or 3xx."""
 
-    url: Text
+    url: Url
     headers: dict[str, Text] = {}
 
 
@@ -104,7 +130,7 @@ class Probe(Model):
 class TaskTcpPort(Model):
     """Passes when something accepts connections."""
 
-    port: Text
+    port: Port
     host: Text | None = None
     """The task's own node by default."""
     on_node: Literal["first", "each"] = "first"

@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hpcrun import events, script, sender
+from hpcrun import admission, events, script, sender
 from hpcrun.config import Config
 from hpcrun.errors import UsageError
 from hpcrun.indexes import fold_indexes, parse_indexes
 from hpcrun.plan import Batch, Plan
+from hpcrun.quotas import Where
 from hpcrun.sending import send
 from hpcrun.states import TERMINAL
 from hpcrun.status import RunStatus
@@ -28,12 +29,14 @@ def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ..
     their own, in a new round of the run. Raises UsageError where a shard has succeeded, has not ended, or is not there,
     and where nothing failed; ClusterUnavailable and SubmissionRefused as `submit` does.
     """
+    _check_supervised(run)
     status = run.status()
     chosen = _chosen(run, status, asked)
     _check_time(run.plan, status)
     _check_stopped(run, status)
     tasks = {batch.index: _tasks(batch, chosen) for batch in run.plan.batches}
     _check_elements(status, run.plan, tasks)
+    _check_limits(run, config, sum(map(len, tasks.values())))
     batches = [batch for batch in run.plan.batches if tasks[batch.index]]
     in_round = _next_round(run)
     write_whole(run.dir.round(in_round), fold_indexes(chosen))
@@ -42,13 +45,22 @@ def retry(run: Run, asked: str | Iterable[int], config: Config) -> tuple[int, ..
     if os.path.exists(run.dir.cancelled):
         os.rename(run.dir.cancelled, f"{run.dir.cancelled}.{in_round}")
     if run.plan.cluster == "slurm":
-        text, called = script.template(config.templates)
+        text, called = script.template(config.templates, script.template_of(run.plan))
         for batch in batches:
             only = tasks[batch.index] if batch.array else None
             rendered = script.render(run.plan, run.dir, batch, text, called, in_round=in_round, tasks=only)
             write_whole(run.dir.script(batch.index, in_round), rendered)
     send(run.dir, run.cluster, run.plan, batches, in_round=in_round, tasks=tasks, chosen=chosen)
     return chosen
+
+
+def _check_supervised(run: Run) -> None:
+    given = run.plan.batch_script
+    if given is not None and not given.supervised:
+        raise UsageError(
+            f"run {run.id} is Slurm's alone, as sbatch was told of nothing else; submit it again, with "
+            f"`hpcrun sbatch --retries 1 {given.name}` (or --array=3,17 for some elements of its array)"
+        )
 
 
 def _chosen(run: Run, status: RunStatus, asked: str | Iterable[int]) -> tuple[int, ...]:
@@ -118,6 +130,21 @@ def _check_elements(status: RunStatus, plan: Plan, tasks: Mapping[int, Sequence[
                     f"shard {shard} of run {plan.run_id}, in the same element of the array, is {state}; wait for its "
                     f"end (hpcrun wait {plan.run_id})"
                 )
+
+
+def _check_limits(run: Run, config: Config, jobs: int) -> None:
+    """Raises UsageError where limits forbid `jobs` of the run's: those that hold now may be stricter than they were."""
+    components = run.plan.components
+    own = run.plan.cluster == "slurm" and run.plan.batch_script is None
+    if not own or not config.check_limits or "clusters" in dict(components[0]):
+        return
+    wheres = [Where(*(dict(one).get(name) or "" for name in ("partition", "account", "qos"))) for one in components]
+    places = run.cluster.limits(wheres).places
+    for _, verdict in admission.verdicts(components, places, jobs, min(jobs, run.plan.max_parallel or jobs)):
+        for problem in verdict.problems:
+            raise UsageError(
+                f"cannot try {run.id} again as it was submitted: found {problem.found}; wanted {problem.wanted}"
+            )
 
 
 def _next_round(run: Run) -> int:

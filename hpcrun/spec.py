@@ -392,7 +392,7 @@ def _check_together(spec: RunSpec, found: Source) -> None:
             ("max_parallel",), f"found {spec.max_parallel} beside `gang: true`, which starts all {spec.shards} shards "
             "at once; wanted one of them"
         )  # fmt: skip
-    if spec.gang and found.place(("retries",)).field.endswith(("backoffLimitPerIndex", "backoff_limit_per_index")):
+    if spec.gang and _is_per_index(found):
         raise found.error(
             ("retries",), "found a limit for each index beside `gang: true`, whose shards are tried again together; "
             "wanted `retries`"
@@ -412,11 +412,16 @@ def _check_together(spec: RunSpec, found: Source) -> None:
         raise found.error(("topology",), f"found {spec.topology} without workers, wanted `worker`, or no topology")
 
 
+def _is_per_index(found: Source) -> bool:
+    """Whether the retries were asked for as a limit of each index."""
+    return snake(found.place(("retries",)).field.rpartition(".")[2].lstrip("-")) == "backoff_limit_per_index"
+
+
 def _check_queue(spec: RunSpec, found: Source) -> None:
     """What needs an index goes with no interchangeable shards."""
     if spec.completion_mode == "Indexed":
         return
-    limited = found.place(("retries",)).field.endswith(("backoffLimitPerIndex", "backoff_limit_per_index"))
+    limited = _is_per_index(found)
     for field, there in (("retries", limited), ("max_failed_indexes", spec.max_failed_indexes is not None)):
         if there:
             instead = "; wanted `retries`" if field == "retries" else ""

@@ -77,8 +77,7 @@ _FIELDS = {
 def of_spec(setting: Setting, spec: RunSpec, limits: Limits, named: Mapping[str, Codespec]) -> Whole | Swept:
     """What the workflow of `spec` becomes. Raises SpecError for one that cannot be carried out."""
     found = expanded(spec)
-    why = _why_together(spec, found, named)
-    swept = why or _swept(spec, found, named)
+    swept = _why_together(spec, found) or _swept(spec, found, named)
     if isinstance(swept, Swept):
         return swept
     return _whole(setting, spec, limits, found, named, swept)
@@ -97,8 +96,8 @@ def name_of(spec: RunSpec) -> str:
 # One allocation.
 
 
-def _why_together(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespec]) -> str:
-    """Why the tasks share an allocation; empty where each can have one of its own."""
+def _why_together(spec: RunSpec, found: Sequence[Expanded]) -> str:
+    """Why the tasks share an allocation; empty where each may have one of its own."""
     assert spec.workflow is not None
     if spec.topology == "flat":
         return "as the spec says"
@@ -114,8 +113,7 @@ def _why_together(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, 
         return "it has probes"
     if wants.nodes.indices is not None or wants.nodes.exclude or wants.gpus.indices is not None:
         return "it names its nodes or GPUs"
-    nodes = _nodes_of_one(spec, _request(spec, one, named))
-    return f"each replica runs on {nodes} nodes" if nodes > 1 else ""
+    return ""
 
 
 def _nodes_of_one(spec: RunSpec, one: Request) -> int:
@@ -257,6 +255,9 @@ def _swept(spec: RunSpec, found: Sequence[Expanded], named: Mapping[str, Codespe
     task, request = one.task, _request(spec, one, named)
     retries = task.retries
     assert task.replicas is not None
+    nodes = _nodes_of_one(spec, request)
+    if nodes > 1:
+        return f"each replica runs on {nodes} nodes"
     places = {other.name: Place((0,), tuple(range(request.gpus))) for other in found}
     made = texts(spec, found, places, named, nodes=1, gpus_per_node=_gpus_per_node(spec) or request.gpus)
     whats = [made[other.name].program for other in found]

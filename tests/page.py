@@ -188,7 +188,7 @@ workflow:
         gpus:
           count: 2
       script:
-        - echo "My GPUs $SFLOW_TASK_NODE_NAME $CUDA_VISIBLE_DEVICES"
+        - echo "My GPUs: $SFLOW_TASK_NODE_NAME $CUDA_VISIBLE_DEVICES"
         - sleep 1
 """
 """GPU slices; the nodes are as large as there are any."""

@@ -95,7 +95,7 @@ def _processes(run: Run, shards: list[int], role: str, replicas: str | None) -> 
     if role == "job":
         return [(shard, "job", 0) for shard in shards]
     if run.plan.worker is None:
-        raise UsageError(f"run {run.id} has no workers")
+        raise UsageError(f"run {run.id} has no workers, wanted no --replica, and no --role but job")
     every = range(run.plan.worker.replicas)
     numbers = list(every) if replicas in (None, "all") else parse_indexes(replicas or "")
     jobs = ["job"] if role == "all" else []

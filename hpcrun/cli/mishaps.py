@@ -35,9 +35,10 @@ class Mishaps:
         self._told: dict[int, int] = {}
         self._lines = 0
         if first is not None:
-            for shard in _troubled(first):
-                self._known[shard.index] = _facts(shard)
-                goes_on = shard.state in ("starting", "running")
+            self._known = {shard.index: _facts(shard) for shard in _troubled(first)}
+            for shard in first.shards:
+                # One that is tried again by hand may be starting, with no attempt of its new round begun.
+                goes_on = shard.state in ("starting", "running") and shard.started is not None
                 self._told[shard.index] = shard.attempts - goes_on
 
     def news(self, status: RunStatus) -> list[str]:

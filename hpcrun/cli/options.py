@@ -29,7 +29,7 @@ FIELDS = {
     "node_pool": ("-P", "--node-pool", "--pool"),
     "timeout": ("--timeout",),
     "signal": ("--signal",),
-    "retries": ("--backoff-limit-per-index", "--retries"),
+    "retries": ("--retries",),
     "retry": ("--retry",),
     "backoff": ("--backoff",),
     "max_failed_indexes": ("--max-failed-indexes",),
@@ -52,6 +52,9 @@ FIELDS = {
     "export": ("--export",),
 }
 """The options that are fields of the spec; the second spelling, or the only one, is what messages use."""
+
+PER_INDEX = "--backoff-limit-per-index"
+"""Another spelling of --retries, which is none in a gang: see `spec`."""
 
 _HELP = {
     "name": "What the run is called; any text.",
@@ -155,6 +158,7 @@ def run_options(function: Decorated) -> Decorated:
     """Everything that describes a run: the positional words, the spec's fields, sbatch's options."""
     decorators = [click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SPEC.yaml | COMMAND…")]
     decorators += [click.option(*names, field, help=_HELP[field], **_kind(field)) for field, names in FIELDS.items()]
+    decorators += [click.option(PER_INDEX, "per_index", help="As --retries, outside of gangs.", **_kind("retries"))]
     decorators += [_codespec_option("--codespec", "the job"), _version_option("--version", "--codespec")]
     decorators += [_codespec_option("--worker-codespec", "workers")]
     decorators += [_version_option("--worker-version", "--worker-codespec")]
@@ -250,6 +254,10 @@ def _fields(options: Mapping[str, Any]) -> Source:
     given |= {field: list(options[field]) or None for field in _SEVERAL}
     given |= {"env": variables(options["env"]), "sbatch": _sbatch(options)}
     names = {field: written[:2][-1].partition("/")[0] for field, written in FIELDS.items()}
+    if options["per_index"] is not None:
+        if given["retries"] is not None:
+            raise SpecError("found it beside --retries, which says the same; wanted one of them", field=PER_INDEX)
+        given["retries"], names["retries"] = options["per_index"], PER_INDEX
     return specfile.from_options(given, names | {"env": "--env", "sbatch": "sbatch's options"})
 
 

@@ -61,7 +61,7 @@ def _interrupted(run: Run) -> None:
 
 
 def _output(run: Run) -> RunStatus:
-    tail = Tail(run, 0, None)
+    tail = Tail(run, 0, None, since=0)  # the first may have ended before anybody looked
     said = _Waiting()
     mishaps = Mishaps(run)
 

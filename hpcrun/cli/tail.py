@@ -27,10 +27,12 @@ class Tail:
         role: str = "job",
         replica: int = 0,
         task: str | None = None,
+        since: int | None = None,
     ) -> None:
+        """Of which `attempt`; without one of the last and those after it, or of all from the attempt `since`."""
         self._run, self._shard, self._attempt, self._prefix = run, shard, attempt, prefix
         self._role, self._replica, self._task = role, replica, task
-        self._from: int | None = None
+        self._from = since
         self._at: dict[str, int] = {}
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._new_line = True

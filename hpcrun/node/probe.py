@@ -10,6 +10,7 @@ import errno
 import os
 import time
 
+from hpcrun import address
 from hpcrun.environ import OWN_NODE, expanded
 from hpcrun.node.program import signal_session
 
@@ -390,12 +391,13 @@ def _stand_alone(telling: int, patience: float) -> None:
 
 def _reach(host: str, port: str, own: bool) -> tuple[bool, str]:
     """Whether something accepts connections; `own` says that the host is the program's node, by nobody's wish."""
-    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+    number = address.port(port)
+    if number is None:
         raise ValueError(f"{port!r} is no port from 1 to 65535")
     try:
-        _connected(host, int(port)).close()
+        _connected(host, number).close()
     except ConnectionRefusedError:
-        if own and _answers("127.0.0.1", int(port)):
+        if own and _answers("127.0.0.1", number):
             raise ValueError(
                 f"connection refused, though 127.0.0.1:{port} answers: it listens for its own node only; wanted "
                 "0.0.0.0 as its address, or host: 127.0.0.1 in the probe"
@@ -415,10 +417,10 @@ def _answers(host: str, port: int) -> bool:
 def _connected(host: str, port: int) -> socket.socket:
     """A connection to any of the addresses of `host`."""
     trouble = OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM):
+    for family, kind, protocol, _, place in socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM):
         end = socket.socket(family, kind, protocol)
         try:
-            end.connect(address)
+            end.connect(place)
             if end.getsockname() != end.getpeername():
                 return end
             # Nobody listens, but the kernel had given this end the very port that it calls.
@@ -430,7 +432,7 @@ def _connected(host: str, port: int) -> socket.socket:
 
 
 def _ask(method: str, url: str, headers: Mapping[str, str], body: str, environ: Mapping[str, str]) -> tuple[bool, str]:
-    scheme, host, port, target = _parts(url)
+    scheme, host, port, target = address.parts(url)
     # The client costs twenty times what a refused connection does, and there are many of these at first.
     descriptor = _connected(host, port).detach()
     import socket as sockets
@@ -447,22 +449,6 @@ def _ask(method: str, url: str, headers: Mapping[str, str], body: str, environ: 
     connection.request(method, target, body=body.encode() if body else None, headers=dict(headers))
     code = connection.getresponse().status
     return 200 <= code < 400, str(code)
-
-
-def _parts(url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port, and path with query of `url`."""
-    scheme, mark, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not mark or scheme not in ("http", "https"):
-        raise ValueError("wanted a URL that begins with http:// or https://")
-    rest = rest.partition("#")[0]
-    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-    place, target = rest[:end].rpartition("@")[2], rest[end:]
-    host, _, port = place.rpartition(":") if ":" in place.rpartition("]")[2] else (place, "", "")
-    port = port or ("443" if scheme == "https" else "80")
-    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError("wanted a URL with a host and a port from 1 to 65535")
-    return scheme, host.strip("[]"), int(port), target if target.startswith("/") else f"/{target}"
 
 
 def _execute(command: Sequence[str], environ: Mapping[str, str], cwd: str) -> NoReturn:

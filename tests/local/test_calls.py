@@ -352,6 +352,7 @@ print(json.dumps([one if isinstance(one, int) else one.call for one in found]))
         ("hpcrun.submit(work, scale=2)", "An argument of the function is given by kwargs={'scale': …}"),
         ("hpcrun.submit(work, kwargs=[1])", "found kwargs=[1] (list), wanted the function's arguments by name"),
         ("hpcrun.map(work, [1], chunksize=1, shards=1)", "found chunksize and shards"),
+        ("hpcrun.map(work, range(10**6), chunksize=1)", "found more than 100,000 shards of chunksize=1, of which each"),
         ("hpcrun.map(work, [1], chards=1)", "chards: found an unknown key. Did you mean `shards`?"),
         ("hpcrun.submit(['true']).results()", "executes a command, which returns no values"),
         ("hpcrun.Executor(shards=3)", "found shards for an executor"),

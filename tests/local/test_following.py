@@ -49,3 +49,11 @@ def test_who_waits_is_told_of_what_is_new(machine: Machine) -> None:
     assert done.returncode == 3
     assert "attempt" not in done.stderr.decode()
     assert "1      failed     2" in done.stdout.decode()
+
+
+def test_old_failures_are_told_once(machine: Machine) -> None:
+    """Who follows a run that is tried again by hand is told how the new attempts end, and nothing of those before."""
+    run = machine.run("-N", "2", "--retries", "1", "--", "sh", "-c", "exit 3", code=1)
+    said = machine.hpcrun("retry", "-f", run.id).stderr.decode()
+    told = sorted(line.split(" failed ")[0].strip() for line in said.splitlines() if " failed with " in line)
+    assert told == [f"shard {shard}: attempt {attempt}" for shard in (0, 1) for attempt in (2, 3)]

@@ -119,7 +119,8 @@ def test_workers_of_a_run_that_has_none(machine: Machine, argv: list[str]) -> No
     """Said by name, exit code 2."""
     run = machine.run("true")
     done = machine.hpcrun("logs", "last", *argv)
-    assert (done.returncode, done.stderr.decode()) == (2, f"hpcrun: error: run {run.id} has no workers\n")
+    said = f"hpcrun: error: run {run.id} has no workers, wanted no --replica, and no --role but job\n"
+    assert (done.returncode, done.stderr.decode()) == (2, said)
 
 
 def test_garbage_of_a_worker(machine: Machine) -> None:

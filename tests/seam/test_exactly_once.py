@@ -19,6 +19,7 @@ from hpcrun.cluster import Limits
 from hpcrun.errors import ClusterUnavailable, SubmissionRefused, UsageError
 from hpcrun.indexes import parse_indexes
 from hpcrun.local import Local
+from hpcrun.quotas import TIME, Limit, Place
 from hpcrun.run import Run, all_paths
 from hpcrun.rundir import RunDir
 from hpcrun.slurm import Completed, Slurm
@@ -349,6 +350,26 @@ def test_tried_again_after_a_lost_answer(
     assert run.status().folded("failed") == "1"
     assert rerun.retry(run, "failed", settings) == (1,)
     assert covered(books) == [1]
+
+
+def test_limits_hold_for_a_retry(
+    books: Books, cluster: Cluster, settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a limit forbids by now is said, and neither submitted nor begun."""
+    submission.carry_out(prepared(settings.model_copy(update={"defaults": {"timeout": "1h"}}), shards=1))
+    run = Run(all_paths(settings.home)[0], cluster)
+    start = {"at": 1.0, "shard": 0, "attempt": 0, "node": "c1", "job": "100", "task": 0}
+    events.add(run.dir.record(0, 0), "start", start)
+    events.add(run.dir.record(0, 0), "end", {"at": 2.0, "exit_code": 1, "signal": 0, "cause": "failed"})
+    books._scancel(["scancel", "100"])
+    strict = Place("main", limits=(Limit("job", TIME, 1800.0, "partition main", "MaxTime"),))
+    monkeypatch.setattr(cluster, "limits", lambda *_, **__: Limits(1001, True, places=((strict,),)))
+    wanted = "wanted 30m at most, or another partition"
+    said = f"found a time limit of 1h2m, and partition main allows 30m (MaxTime); {wanted}"
+    with pytest.raises(UsageError) as caught:
+        rerun.retry(run, "failed", settings)
+    assert str(caught.value) == f"cannot try {run.id} again as it was submitted: {said}"
+    assert (run.round(), os.path.exists(run.dir.round(1)), len(run.jobs)) == (0, False, 1)
 
 
 def test_refused_in_the_middle(books: Books, cluster: Cluster, settings: config.Config) -> None:

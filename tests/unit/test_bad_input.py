@@ -15,6 +15,7 @@ from unit.made import plan
 from hpcrun import registry
 from hpcrun.cli import main
 from hpcrun.fields import Source
+from hpcrun.plan import FORMAT
 
 NOT_YET = (
     "found a field that this version cannot carry out; wanted a spec without it (docs/scope.md says what is planned)"
@@ -34,6 +35,7 @@ SHELF = "$T/runs-home/codespecs"
 LIST = "`hpcrun codespec list` shows the ones there are"
 LATEST = "`hpcrun codespec list` shows the latest ones"
 PORT = "wanted a port from 1 to 65535, or auto"
+PROBED = "wanted a port from 1 to 65535, or $(NAME) for one of a variable"
 NO_PROGRAM = "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"
 ALONE = "found a gang of one program, wanted `shards` (or workers, which start together)"
 CLOUD = (
@@ -189,6 +191,12 @@ SPEC_LINES = [
     ("worker:\n  command: [b]\n  endpoints: {rpc: http}", f"4: worker.endpoints.rpc: found 'http', {PORT}"),
     ("worker:\n  command: [b]\n  endpoints:\n    rpc: 1\n    RPC: 2", "6: worker.endpoints.RPC: found `RPC` beside `rpc`: both are RPC in upper case; rename one"),
     ("worker:\n  command: [b]\n  readiness: {tcpPort: {}}", "4: worker.readiness.tcpPort.port: is missing"),
+    ("worker:\n  command: [b]\n  readiness: {tcpPort: {port: 80a}}", f"4: worker.readiness.tcpPort.port: found '80a', {PROBED}"),
+    ("worker:\n  command: [b]\n  readiness: {tcpPort: {port: 0}}", f"4: worker.readiness.tcpPort.port: found '0', {PROBED}"),
+    ("worker:\n  command: [b]\n  readiness:\n    tcpPort: {port: 65536}", f"5: worker.readiness.tcpPort.port: found '65536', {PROBED}"),
+    ("worker:\n  command: [b]\n  readiness: {httpGet: {url: 'localhost:80/up'}}", "4: worker.readiness.httpGet.url: found 'localhost:80/up', wanted a URL that begins with http:// or https://"),
+    ("worker:\n  command: [b]\n  readiness: {httpPost: {url: 'http:///up'}}", "4: worker.readiness.httpPost.url: found 'http:///up', wanted a URL with a host and a port from 1 to 65535"),
+    ("worker:\n  command: [b]\n  readiness: {httpGet: {url: 'http://localhost:70000'}}", "4: worker.readiness.httpGet.url: found 'http://localhost:70000', wanted a URL with a host and a port from 1 to 65535"),
     ("worker:\n  command: [b]\n  readiness: {}", "4: worker.readiness: wanted exactly one of tcp_port, http_get, http_post, log_watch and exec"),
     ("worker:\n  command: [b]\n  tasks: 2", "4: worker.tasks: found a worker of several processes, wanted replicas"),
     ("completionMode: nonindexed", "2: completionMode: found 'nonindexed', wanted 'Indexed' or 'NonIndexed'"),
@@ -282,9 +290,12 @@ COMMAND_LINES = [
     ("submit --sbatch-option partition true", "sbatch's options: found --partition without a value, wanted --partition=VALUE"),
     ("submit --array 0-3 true", "--array: found an option of sbatch's that hpcrun decides: shards decide it; use `shards` and `max_parallel` (-N, --max-parallel)"),
     ("submit --output=x true", "--output: found an option of sbatch's that hpcrun decides: hpcrun keeps one log a shard; use `hpcrun logs`"),
-    ("submit --retries x true", RUN_USAGE + "Invalid value for '--backoff-limit-per-index' / '--retries': 'x' is not a valid integer."),
+    ("submit --retries x true", RUN_USAGE + "Invalid value for '--retries': 'x' is not a valid integer."),
     ("submit --retries 51 true", f"--retries: found 51, {RETRIES}"),
-    ("submit --backoff-limit-per-index -1 true", f"--retries: found -1, {RETRIES}"),
+    ("submit --backoff-limit-per-index -1 true", f"--backoff-limit-per-index: found -1, {RETRIES}"),
+    ("submit --retries 1 --backoff-limit-per-index 1 true", "--backoff-limit-per-index: found it beside --retries, which says the same; wanted one of them"),
+    ("submit --gang -N 2 --backoff-limit-per-index 1 true", f"--backoff-limit-per-index: {PER_INDEX}"),
+    ("submit --completion-mode NonIndexed --backoff-limit-per-index 1 true", "--backoff-limit-per-index: found it beside `completionMode: NonIndexed`, whose shards have no index; wanted `retries`"),
     ("submit --set spec.retries.zzz=1 true", "--set spec.retries.zzz: found an unknown cause. Wanted one of: failed, launch_failed, node_failed, preempted, timed_out"),
     ("submit --retry never true", RUN_USAGE + "Invalid value for '--retry': 'never' is not one of 'requeue', 'in_place'."),
     ("submit --backoff x true", f"--backoff: found 'x', {DURATION}"),
@@ -338,6 +349,20 @@ COMMAND_LINES = [
     ("env", "found no SLURM_JOB_ID, wanted to be called inside a Slurm job (a batch script, salloc or srun)"),
     ("status", "no run 'last' in $T/runs-home; `hpcrun list` shows the runs there are"),
     ("cancel zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("stauts", "found no command 'stauts'. Did you mean `status`?"),
+    ("retry", USAGE.format("retry", "RUN [failed|SHARDS]") + "Missing argument 'RUN'."),
+    ("retry zz failed", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("wait zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("results zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("usage zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
+    ("logs --tail -1", USAGE.format("logs", "[RUN]") + "Invalid value for '--tail': -1 is not in the range x>=0."),
+    ("logs --role boss", USAGE.format("logs", "[RUN]") + "Invalid value for '--role': 'boss' is not one of 'job', 'worker', 'all'."),
+    ("hosts expand n[1-99999999]", "hostlist 'n[1-99999999]': column 3: found the range 1-99999999, wanted at most 65536 hosts in a range"),
+    ("codespec create A.B -- true", "codespec names must contain only lower case letters (a-z), numbers (0-9), dashes (-), underscores (_), and dots (.); found 'A.B'"),
+    ("codespec create x nope.yaml", "found 'nope.yaml' behind the name; the program's words stand behind --, at the end"),
+    ("compile -N 0 true", "--shards: found 0, wanted 1 or more"),
+    ("run -N 0 true", "--shards: found 0, wanted 1 or more"),
+    ("run", "found no program, wanted `command: [PROGRAM, ARGUMENT, …]` or `script`"),
     ("list -n 0", USAGE.format("list", "").replace(" \n", "\n") + "Invalid value for '-n' / '--limit': 0 is not in the range x>=1."),
 ]  # fmt: skip
 
@@ -495,6 +520,20 @@ RUNS = [
     ("logs aab --attempt 4", "found attempt 4 of shard 0, wanted 0 to 0"),
     ("logs aab -s 3-1", "index set '3-1': column 1: found the range 3-1, wanted low-high with low <= high"),
     ("logs aab -s 1,,2", "index set '1,,2': column 3: found nothing, wanted an index, or a range such as 3-9 or 0-9:2"),
+    ("logs aab -s x", "index set 'x': column 1: found 'x', wanted an index, or a range such as 3-9 or 0-9:2"),
+    ("logs aab --role worker", "run aab has no workers, wanted no --replica, and no --role but job"),
+    ("logs aab --task train", "found the task 'train', and run aab has no tasks; wanted its shards, by their index"),
+    ("logs aab --task train -s 1", "found --task beside --shard, --role or --replica, wanted one of them"),
+    ("retry aab 3-", "index set '3-': column 1: found '3-', wanted an index, or a range such as 3-9 or 0-9:2"),
+    ("retry aab 7", "found shard 7, wanted 0 to 2"),
+    ("retry aa failed", "run 'aa' fits 2 runs (aab, aac); give more of its id"),
+    ("wait aa", "run 'aa' fits 2 runs (aab, aac); give more of its id"),
+    ("cancel aab aa", "run 'aa' fits 2 runs (aab, aac); give more of its id"),
+    ("submit --after aa true", "--after: run 'aa' fits 2 runs (aab, aac); give more of its id"),
+    (
+        "results aab -s 1",
+        "found a choice of shards, and those of run aab share one folder; wanted none, or a run with `results: committed`",
+    ),
     ("status ../runs/aab", "no run '../runs/aab' in $T/runs-home; `hpcrun list` shows the runs there are"),
 ]
 
@@ -509,3 +548,48 @@ def test_run(tmp_path: Path, line: str, said: str) -> None:
         (folder / "plan.json").write_text(json.dumps(value))
     done = CliRunner().invoke(main, line.split(), prog_name="hpcrun")
     assert (done.exit_code, done.stderr) == (2, f"hpcrun: error: {said}\n".replace("$T", str(tmp_path)))
+
+
+NO_PLAN = "wanted it as its submission wrote it: bring it back from a copy, or ask Slurm about the jobs of the run"
+# What plan.json of a run folder holds, and what is said behind its path.
+PLANS = [
+    ("", f"found no plan (Expecting value: line 1 column 1 (char 0)), {NO_PLAN}"),
+    ('{"format": ', f"found no plan (Expecting value: line 1 column 12 (char 11)), {NO_PLAN}"),
+    ('{"format": 1}', f"found plan format 1, wanted {FORMAT}; ask with the hpcrun that submitted the run"),
+    ('{"format": 999}', f"found plan format 999, wanted {FORMAT}; ask with the hpcrun that submitted the run"),
+    (f'{{"format": {FORMAT}}}', f"found no plan ('export'), {NO_PLAN}"),
+]
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cancel", "retry", "wait", "results", "usage"])
+@pytest.mark.parametrize(("text", "said"), PLANS)
+def test_run_folder(tmp_path: Path, command: str, text: str, said: str) -> None:
+    """A run folder that nobody can read is said by its path; nothing in it is touched."""
+    path = tmp_path / "runs-home" / "runs" / "aab" / "plan.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    done = CliRunner().invoke(main, [command, "aab"], prog_name="hpcrun")
+    assert (done.exit_code, done.stderr) == (1, f"hpcrun: error: {path}: {said}\n")
+    assert [one.name for one in path.parent.iterdir()] == ["plan.json"]
+
+
+UNREACHABLE = "slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)"
+
+
+@pytest.mark.parametrize("command", ["submit", "run", "compile"])
+@pytest.mark.parametrize("there", [True, False])
+def test_without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, there: bool) -> None:
+    """Where its commands are missing or its controller is away, that is said with what to do; there is no run."""
+    (tmp_path / "bin").mkdir()
+    if there:
+        put(tmp_path / "bin" / "scontrol", f"#!/bin/sh\necho '{UNREACHABLE}' >&2\nexit 1\n")
+        (tmp_path / "bin" / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/bin")
+    done = CliRunner().invoke(main, [command, "--cluster", "slurm", "true"], prog_name="hpcrun")
+    said = (
+        "`scontrol` failed: Unable to contact slurm controller (connect failure); is slurmctld up? Try `scontrol ping`"
+        if there
+        else "found no `scontrol` on this machine; wanted Slurm's commands in PATH, or --cluster local"
+    )
+    assert (done.exit_code, done.stdout, done.stderr) == (69, "", f"hpcrun: error: {said}\n")
+    assert not (tmp_path / "runs-home" / "runs").exists()

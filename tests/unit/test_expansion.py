@@ -114,28 +114,12 @@ def test_count_and_variables() -> None:
 
 def test_gpus() -> None:
     """The GPUs of the backend's nodes are known; a colon in a line of a script does not make it a mapping."""
-    text = """\
-backends:
-  - name: cluster
-    type: slurm
-    gpus_per_node: 8
-
-workflow:
-  tasks:
-    - name: worker
-      replicas:
-        count: 4
-        policy: parallel
-      resources:
-        gpus:
-          count: 2
-      script:
-        - echo "My GPUs: $CUDA_VISIBLE_DEVICES"
-"""
+    text = page.GPUS.format(nodes=1, gpus=8, where="--partition=gpu")
     asked = spec.from_source(source(text))
     assert asked.backends["cluster"].gpus_per_node == 8
     assert [one.task.resources.gpus.count for one in expanded(asked)] == [2, 2, 2, 2]
-    assert placed(text)["worker_0"].program.script == 'echo "My GPUs: $CUDA_VISIBLE_DEVICES"'
+    first, _ = (placed(text)["worker_0"].program.script or "").splitlines()
+    assert first == 'echo "My GPUs: $SFLOW_TASK_NODE_NAME $CUDA_VISIBLE_DEVICES"'
 
 
 def test_disaggregated() -> None:
@@ -417,6 +401,9 @@ TASKS = [
     ("{script: x, timeout: soon}", "timeout: found 'soon', wanted a duration such as 90s, 15m, 1h30m or 01:30:00"),
     ("{script: x, fail_fast: 'yes'}", "fail_fast: found 'yes', wanted true or false"),
     ("{script: x, env: {SLURM_X: 1}}", "env.SLURM_X: found SLURM_X, which hpcrun sets itself; wanted a name without a reserved prefix"),
+    ("{script: x, probes: {readiness: {tcp_port: {port: x}}}}", "probes.readiness[0].tcp_port.port: found 'x', wanted a port from 1 to 65535, or $(NAME) for one of a variable"),
+    ("{script: x, probes: {failure: {tcp_port: {port: '${{ 8 * 10000 }}'}}}}", "probes.failure[0].tcp_port.port: found '80000', wanted a port from 1 to 65535, or $(NAME) for one of a variable"),
+    ("{script: x, probes: {readiness: {httpGet: {url: 'localhost:80'}}}}", "probes.readiness.httpGet.url: found 'localhost:80', wanted a URL that begins with http:// or https://"),
     ("{script: x, probes: {readiness: []}}", "probes.readiness: found [], wanted 1 or more of them"),
     ("{script: x, probes: {readiness: {tcp_port: {port: 1}, exec: [a]}}}", "probes.readiness[0]: wanted exactly one of tcp_port, http_get, http_post, log_watch and exec"),
 ]  # fmt: skip

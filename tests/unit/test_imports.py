@@ -39,6 +39,16 @@ def test_the_node_side_travels_whole() -> None:
     assert loaded <= set(runtime.NODE_MODULES)
 
 
+def test_nodes_need_no_newer_python() -> None:
+    """Neither the language nor the standard library of what runs there is newer than 3.9."""
+    vermin = os.path.join(os.path.dirname(sys.executable), "vermin")
+    package = Path(hpcrun.__path__[0])
+    files = [str(package / f"{name}.py") for name in (*runtime.NODE_MODULES, "node/start")]
+    command = [vermin, "--target=3.9-", "--no-tips", "--violations", "--no-config-file", *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def _file(package: Path, name: str) -> str:
     below = name.split(".")[1:]
     folder = package.joinpath(*below).is_dir()

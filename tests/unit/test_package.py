@@ -31,7 +31,7 @@ def test_the_wheel_has_what_is_not_python(dist: Path) -> None:
     """A template left out of the wheel would be missed at the first submission only."""
     (wheel,) = dist.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"hpcrun/templates/batch.sh", "hpcrun/py.typed", "hpcrun/node/start.py"} <= names
+    assert {"hpcrun/templates/batch.sh", "hpcrun/py.typed", "hpcrun/node/start.py", "hpcrun/node/checkup.sh"} <= names
     assert not [name for name in names if name.startswith(("tests/", "examples/", "slurm-templates/"))]
 
 

@@ -189,7 +189,7 @@ def test_an_array_as_any_other() -> None:
     assert (made.batches[0].throttle, made.max_failed) == (2, None)
     options = dict(made.components[0])
     assert {name: options[name] for name in ("cpus-per-task", "mem-per-cpu", "gpus", "time")} == {
-        "cpus-per-task": "4", "mem-per-cpu": "2048M", "gpus": "2", "time": "11"
+        "cpus-per-task": "4", "mem-per-cpu": "2048M", "gpus": "2", "time": "7"
     }  # fmt: skip
     told = {"variables": BATCH_SIZE, "workflow": {"fail_fast": True}}
     assert plan({"train": task}, **told).max_failed == 0
