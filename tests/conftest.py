@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HPCRUN_HOME", str(tmp_path / "runs-home"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes of pytest-xdist have threads, and SIGIO would end them: they inherit that it is held back in each."""
+    if config.getoption("numprocesses", None):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,11 +14,16 @@ from waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "docker-slurm"
-NAME = os.environ.get("DOCKER_SLURM_NAME", "hpcrun-tests")
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+NAME = os.environ.get("DOCKER_SLURM_NAME", "hpcrun-tests") + (f"-{_WORKER}" if _WORKER else "")
+"""The cluster's name. Tests side by side (pytest -n) have a cluster each, for some kill its daemons or make it anew."""
 MAX_ARRAY_SIZE = 101
 WHEEL = os.environ.get("HPCRUN_TEST_WHEEL")  # read now: each test scrubs the environment
 OPTIONS = os.environ.get("HPCRUN_TEST_CLUSTER", "").split()
 """More options of docker-slurm/up, to try the tests on another cluster: ``--slurm 22.05``."""
+RELEASE = OPTIONS[OPTIONS.index("--slurm") + 1] if "--slurm" in OPTIONS else "24.11"
+"""The Slurm of the tests' cluster."""
+ACCOUNTING = "--without-slurmdbd" not in OPTIONS
 
 Done = subprocess.CompletedProcess[str]
 

@@ -68,6 +68,17 @@ def frozen(name: str) -> Iterator[None]:
         docker("unpause", container(name))
 
 
+def fall_silent(user: User, run_id: str, node: str) -> str:
+    """Freeze a node until its loss is noticed and the job is back in the queue, and start that; what was recorded."""
+    (job,) = user.status(run_id)["jobs"]
+    record = f"{user.home}/runs/{run_id}/records/0/000/0.jsonl"
+    with frozen(node):
+        until(lambda: '"node_failed"' in user.read(record), what="the loss of the node")
+        until(lambda: user.status(run_id)["shards"][0]["state"] == "pending", what="a requeued job")
+    user.restart(job)
+    return user.read(record)
+
+
 def restart(user: User, element: str) -> None:
     """End the two minutes for which Slurm holds back what it has requeued."""
     asked = ("squeue", "--noheader", "--array", "--states=all", f"--jobs={element}", "--format=%T")

@@ -26,8 +26,8 @@ drop_stale_pid() {
 launch_engine() {
     drop_stale_pid /var/run/docker.pid dockerd
     drop_stale_pid /var/run/docker/containerd/containerd.pid containerd
-    # 9 is the lock of `up`, which dockerd must not hold for the rest of its life.
-    setsid dockerd >>"$DOCKERD_LOG" 2>&1 </dev/null 9>&- &
+    # 8 and 9 are the locks of `up`, which dockerd must not hold for the rest of its life.
+    setsid dockerd >>"$DOCKERD_LOG" 2>&1 </dev/null 8>&- 9>&- &
     ENGINE_PID=$!
 }
 

@@ -65,7 +65,7 @@ print(json.dumps([unfinished, [first[0], *(item for item, _ in rest)] == list(ra
     assert unfinished == "running"
     assert whole
     assert nodes > 1
-    assert files < 3 * 100 + 20
+    assert files < 2 * 100 + 20
 
 
 def test_a_shard_that_is_ended_is_told_at_once(said: Said) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -77,15 +78,18 @@ def ran(user: User, run_id: str) -> list[int]:
 
 
 def points() -> list[tuple[str, int, str, float]]:
-    """(name, call of sbatch, what happens at it, or else seconds until the kill) of twenty submissions."""
+    """(name, call of sbatch, what happens at it, or else when it is killed, as a share of what one takes) of twenty."""
     chance = random.Random(20)
     chosen = [(f"{how}-{at}", at, how, 0.0) for how in ("before", "after", "told", "orphan") for at in range(BATCHES)]
-    return chosen + [(f"late-{n}", -1, "", round(chance.uniform(0.3, 1.5), 3)) for n in range(20 - len(chosen))]
+    return chosen + [(f"late-{n}", -1, "", round(chance.uniform(0.5, 2.0), 3)) for n in range(20 - len(chosen))]
 
 
 def test_killed_at_twenty_points(user: User, tools: None) -> None:
     """Each batch has one job or none, status says which, and retry brings about what is missing: all runs once."""
-    rows = "".join(f"{name} {at} {how or 'none'} {delay:g}\n" for name, at, how, delay in points())
+    began = time.monotonic()
+    assert user.sh(f"export ONCE='{ONCE}'; bash -c '{ONE}' bash late-never -1 none 0").returncode == 0
+    took = time.monotonic() - began
+    rows = "".join(f"{name} {at} {how or 'none'} {delay * took:g}\n" for name, at, how, delay in points())
     user.sh(f"export ONCE='{ONCE}'; xargs -P 3 -L 1 bash -c '{ONE}' bash", input=rows)
     found = listed(user)
     for at in range(BATCHES):

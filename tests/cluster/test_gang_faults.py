@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from containers import Login, User, container, docker
+from containers import Login, User
 from gangs import asked, gone, with_workers
+from trouble import fall_silent, frozen
 from waiting import until
 
 
@@ -133,17 +134,8 @@ def test_the_node_of_workers_falls_silent(user: User) -> None:
     """It is noticed without Slurm's word, the job goes back into the queue, and all of it starts again together."""
     user.write("hpcrun.toml", 'lost_after = "3s"\n')
     run_id, found = under_way(user, sbatch={"nodelist": "c1"})
-    job = user.status(run_id)["jobs"][0]
     node = found["worker.0.1.0"]["node"]
-    docker("pause", container(node))
-    try:
-        record = f"{user.home}/runs/{run_id}/records/0/000/0.jsonl"
-        until(lambda: '"node_failed"' in user.read(record), what="the loss of the node")
-        assert f"on {node}: its node is silent" in user.read(record)
-        until(lambda: user.status(run_id)["shards"][0]["state"] == "pending", what="a requeued job")
-    finally:
-        docker("unpause", container(node))
-    user.restart(job)
+    assert f"on {node}: its node is silent" in fall_silent(user, run_id, node)
     assert user.hpcrun("wait", "-q", run_id).returncode == 0
     (shard,) = user.status(run_id)["shards"]
     assert (shard["state"], shard["attempts"]) == ("succeeded", 2)
@@ -168,13 +160,10 @@ def test_scancel_after_the_loss_of_a_node(user: User, in_queue: Callable[[], str
     until(lambda: user.sh(f"test -e {results}/up").returncode == 0, what="the job")
     job = user.status(run_id)["jobs"][0]
     node = user.results(run_id, "worker.*")["worker.0.0.0"]["node"]
-    docker("pause", container(node))
-    try:
+    with frozen(node):
         until(lambda: user.sh(f"test -e {results}/told").returncode == 0, what="the end of the job's time")
         user.ok("scancel", job)
         until(lambda: f"{job}+0" not in user.ok("squeue", "--noheader", "--me", "--format=%i"), what="the job's end")
-    finally:
-        docker("unpause", container(node))
     until(lambda: in_queue() == "", what="an empty queue")
     assert user.sh('grep -l node_failed "$HPCRUN_HOME"/runs/*/records/*/*/*').stdout.count("jsonl") == 1
     assert user.ok("scontrol", "show", "job", job).count("Restarts=0") == 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from containers import User, container, docker
+from containers import User
 from gangs import gone
-from trouble import restart, running
+from trouble import frozen, restart, running
 from waiting import until
 
 WRITES = 'echo "$HPCRUN_SHARD_INDEX $HPCRUN_ATTEMPT" >"$HPCRUN_RESULTS_DIR/out"; '
@@ -43,15 +43,12 @@ def test_a_node_that_returns_changes_nothing(user: User) -> None:
     run_id = user.submit("-N", "1", "--results", "committed", "--", "bash", "-c", SEES_ITS_SIGN)
     (first,) = running(user, run_id)
     folder = f"{user.home}/runs/{run_id}"
-    docker("pause", container(first["node"]))
-    try:
+    with frozen(first["node"]):
         restart(user, first["job"])
         user.ok("touch", f"{folder}/go.0", f"{folder}/go.1")
         assert user.hpcrun("wait", "-q", run_id).returncode == 0
         (committed,) = user.hpcrun("results", run_id, "-s", "0").stdout.splitlines()
         assert user.read(f"{committed}/out") == "0 1\n"
-    finally:
-        docker("unpause", container(first["node"]))
     until(lambda: not user.left(run_id), what="the end of what the node still ran")
     assert user.read(f"{committed}/out") == "0 1\n"
     assert user.status(run_id)["shards"][0]["state"] == "succeeded"

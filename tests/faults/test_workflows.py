@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from containers import Login, User, container, docker
+from containers import Login, User
 from gangs import gone
+from trouble import fall_silent
 from waiting import until
 
 ON_TWO_NODES = """
@@ -35,16 +36,7 @@ def test_a_node_of_a_task_falls_silent(user: User, login: Login) -> None:
     user.write("hpcrun.toml", 'lost_after = "3s"\n')
     run_id = user.submit(user.write("spec.yaml", textwrap.dedent(ON_TWO_NODES)))
     node = until(lambda: text(user, run_id, "up.0.1"), what="the second process")
-    (job,) = user.status(run_id)["jobs"]
-    docker("pause", container(node))
-    try:
-        record = f"{user.home}/runs/{run_id}/records/0/000/0.jsonl"
-        until(lambda: '"node_failed"' in user.read(record), what="the loss of the node")
-        assert f"task pair, process 1 on {node}: its node is silent" in user.read(record)
-        until(lambda: user.status(run_id)["shards"][0]["state"] == "pending", what="a requeued job")
-    finally:
-        docker("unpause", container(node))
-    user.restart(job)
+    assert f"task pair, process 1 on {node}: its node is silent" in fall_silent(user, run_id, node)
     until(lambda: text(user, run_id, "up.1.1"), what="the second attempt")
     user.ok("touch", f"{user.home}/runs/{run_id}/results/go.1")
     assert user.hpcrun("wait", "-q", run_id).returncode == 0
