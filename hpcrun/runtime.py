@@ -27,10 +27,11 @@ NODE_MODULES = (
     "node/wire", "node/hub", "node/gang", "node/steps", "node/ports", "node/probe", "node/agent", "node/together",
     "node/requeue", "node/meeting", "node/memory", "node/stopping", "node/readiness", "node/waiting", "node/finish",
     "node/notice", "node/results", "results", "logtail", "sweep", "later", "tasks", "node/workflow", "node/swept",
-    "node/place",
+    "node/place", "node/checkup", "address",
     # How runs stand that others wait for: only the two above load these.
-    "upstream", "states", "plan", "cluster", "status", "slurm", "local", "run", "follow",
-    "hasten", "revive", "sender", "reconcile", "inquiry",
+    "upstream", "states", "plan", "cluster", "status", "slurm", "slurm_releases", "local", "run",
+    "follow",
+    "hasten", "revive", "sender", "reconcile", "inquiry", "outputs", "looking", "poller", "sharing", "whole",
 )  # fmt: skip
 """Everything that a node may import, by path below the package."""
 
