@@ -562,7 +562,7 @@ def _by_slurm_alone(base: ShardStatus, seen: Seen, sent: Sent | None) -> ShardSt
     if said is None:
         return _forgotten(base, seen)
     detail = {"unknown": said.word, "pending": said.reason}.get(said.state, "")
-    code = said.exit_code if said.state in TERMINAL else None
+    code = 0 if said.state == "succeeded" else said.exit_code if said.state in TERMINAL else None
     return dataclasses.replace(
         base, state=said.state, cause=said.cause, exit_code=code, signal=said.signal, node=said.node,
         detail="" if detail == "None" else detail, attempts=1 if said.node else 0,

@@ -153,6 +153,12 @@ def test_slurm_alone_tells_how_it_is() -> None:
     assert told == [("succeeded", 0, "7_1", ""), ("failed", 9, "7_5", ""), ("pending", None, "7_9", "Resources")]
 
 
+def test_without_accounting_success_is_told_by_the_queue() -> None:
+    """Its exit code is known all the same; that of a failure is not."""
+    found = status(["-a", "1,5", "x"], [QueueRow("7", (1,), "COMPLETED"), QueueRow("7", (5,), "FAILED")], None)
+    assert [(shard.state, shard.exit_code) for shard in found.shards] == [("succeeded", 0), ("failed", None)]
+
+
 def test_what_slurm_has_forgotten() -> None:
     """With accounting, an element that it does not know was cancelled while it waited; without, nobody knows."""
     cancelled = status(["-a", "1,5", "x"], [], [AccountingRow("7", (5,), "COMPLETED", 0, 0, "c2")])
