@@ -49,7 +49,10 @@ start_containers() {
     [[ $(current_spec) == "$DOCKER_SLURM_SPEC" ]] || cancel_jobs
     remove_unwanted
     say "starting ${#wanted[@]} containers of '$CLUSTER' (Slurm $RELEASE)"
-    compose up --detach --no-build --remove-orphans "${wanted[@]}" >"$CACHE/compose-$CLUSTER.log" 2>&1 && return
+    # Containers that fill a new volume at the same moment can collide (mkdir: file exists); the second time it is there.
+    for _ in 1 2; do
+        compose up --detach --no-build --remove-orphans "${wanted[@]}" >"$CACHE/compose-$CLUSTER.log" 2>&1 && return
+    done
     tail -n 15 "$CACHE/compose-$CLUSTER.log" >&2
     fail "compose failed; its output is in $CACHE/compose-$CLUSTER.log"
 }
