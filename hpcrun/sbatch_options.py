@@ -225,3 +225,8 @@ SPEC_FIELDS = {
     "signal": "signal",
 }
 """Options that are fields of the spec under another name."""
+
+WRAPPED = (
+    "shards", "max-parallel", "retries", "retry", "backoff", "timeout", "max-failed-indexes", "run-timeout",
+)  # fmt: skip
+"""Fields of a spec that `hpcrun sbatch` has as options, each with a value. sbatch has none of these names."""

@@ -17,24 +17,13 @@ from hpcrun import topology
 from hpcrun.cluster import Limits
 from hpcrun.config import Config
 from hpcrun.errors import SpecError
-from hpcrun.fields import Place, Source
+from hpcrun.fields import Place, Source, snake
 from hpcrun.plan import Batch, BatchScript, Plan, Role
 from hpcrun.retry import BUDGETS
 from hpcrun.roles import Submission
-from hpcrun.sbatch_line import SEPARATOR, Effective, Header, Line, Option
+from hpcrun.sbatch_line import SEPARATOR, Effective, Header, Line
+from hpcrun.sbatch_options import WRAPPED
 from hpcrun.spec import RunSpec, from_source, spelled
-
-FIELDS = {
-    "shards": "shards",
-    "max-parallel": "max_parallel",
-    "retries": "retries",
-    "retry": "retry",
-    "backoff": "backoff",
-    "timeout": "timeout",
-    "max-failed-indexes": "max_failed_indexes",
-    "run-timeout": "run_timeout",
-}
-"""Our options, and the fields of a spec that they are; each takes a value. sbatch has none of these names."""
 
 _NUMBERS = ("shards", "max-parallel", "retries", "max-failed-indexes")
 _DECIDED = frozenset(
@@ -46,31 +35,15 @@ _HETJOB = re.compile(r"#(SBATCH|SLURM)\s+(hetjob|packjob)\b", re.IGNORECASE)
 """The lines that stand between the components of a heterogeneous job."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Script:
-    """A batch script and how sbatch was to be told of it."""
-
-    line: Line
-    environ: tuple[Option, ...]
-    """The options that stand in SBATCH_* variables."""
-    header: Header
-    effective: Effective
-
-    @property
-    def name(self) -> str:
-        """What a message calls it."""
-        return self.line.script or ("wrap" if self.line.wrap is not None else "sbatch")
-
-
 def asked(own: Mapping[str, str]) -> RunSpec | None:
     """What our options ask for, as a spec; None where there is none of them. Raises SpecError."""
-    given = {name: value for name, value in own.items() if name in FIELDS}
+    given = {name: value for name, value in own.items() if name in WRAPPED}
     if not given:
         return None
     values = {
-        FIELDS[name]: int(value) if name in _NUMBERS and value.isdecimal() else value for name, value in given.items()
+        snake(name): int(value) if name in _NUMBERS and value.isdecimal() else value for name, value in given.items()
     }
-    places: dict[tuple[str | int, ...], Place] = {(FIELDS[name],): Place(field=f"--{name}") for name in given}
+    places: dict[tuple[str | int, ...], Place] = {(snake(name),): Place(field=f"--{name}") for name in given}
     source = spelled(Source({"command": ["script"], **values}, places))
     try:
         return from_source(source)
@@ -78,12 +51,12 @@ def asked(own: Mapping[str, str]) -> RunSpec | None:
         raise source.error(source.path(error.field), error.problem) from error
 
 
-def check(spec: RunSpec, script: Script) -> None:
+def check(spec: RunSpec, script: Effective) -> None:
     """Raises SpecError where our options and what the script asks of sbatch exclude each other."""
-    array, effective = script.effective.array, script.effective
-    if effective.get("clusters"):
+    array = script.array
+    if script.get("clusters"):
         raise SpecError(
-            f"found {effective.get('clusters')!r} beside options of hpcrun's, which follows jobs on this cluster only; "
+            f"found {script.get('clusters')!r} beside options of hpcrun's, which follows jobs on this cluster only; "
             "submit there, or leave hpcrun's options out", field="--clusters",
         )  # fmt: skip
     if array is not None and spec.shards is not None:
@@ -91,32 +64,31 @@ def check(spec: RunSpec, script: Script) -> None:
             f"found {spec.shards} beside an array of the script's own (--array={array.text}); wanted one of both: the "
             "elements of an array are shards already", field="--shards",
         )  # fmt: skip
-    if array is not None and effective.components > 1:
-        return  # Slurm says no to that itself
     if spec.max_parallel is not None and array is None and spec.shards is None:
         raise SpecError("found it without shards; wanted --shards or --array beside it", field="--max-parallel")
 
 
-def plan_of(spec: RunSpec | None, script: Script, when: Submission, config: Config, limits: Limits, copy: str) -> Plan:
+def plan_of(
+    spec: RunSpec | None, script: Effective, when: Submission, config: Config, limits: Limits, copy: str
+) -> Plan:
     """The plan of a script, of which `copy` is the path in the run folder; without a `spec` it is Slurm's alone."""
-    effective, array = script.effective, script.effective.array
     own = spec or RunSpec(command=["script"])
     batches = _batches(own, script, limits)
     if spec is not None:
         batches = tuple(dataclasses.replace(batch, options=_words(script)) for batch in batches)
     count = sum(batch.count for batch in batches)
-    name = effective.job_name(script.line.script)
-    cwd = os.path.join(when.cwd, effective.chdir) if effective.chdir else when.cwd
-    in_place = effective.requeue is False or own.retry == "in_place"
+    name = script.job_name(script.line.script)
+    cwd = os.path.join(when.cwd, script.chdir) if script.chdir else when.cwd
+    in_place = script.requeue is False or own.retry == "in_place"
     return Plan(
         run_id=when.run_id,
         name=name,
         created=when.created,
         cluster="slurm",
-        shape="het" if effective.components > 1 else "array" if batches[0].array else "job",
+        shape="het" if script.components > 1 else "array" if batches[0].array else "job",
         reason=_reason(spec, script, batches),
         shards=count,
-        sharded=own.shards is not None or array is not None,
+        sharded=own.shards is not None or script.array is not None,
         indexed=True,
         max_parallel=own.max_parallel,
         gang=False,
@@ -134,35 +106,40 @@ def plan_of(spec: RunSpec | None, script: Script, when: Submission, config: Conf
         deadline=None if own.run_timeout is None else when.created + own.run_timeout,
         grace=config.grace,
         export=None,
-        separate_stderr=effective.error is not None,
+        separate_stderr=script.error is not None,
         committed=False,
         accounting=limits.accounting,
         prologue="",
         node_python=config.node_python,
         devices=(),
         components=_defaults(script, requeue=not in_place) if spec is not None else ((),),
-        dependency=effective.get("dependency"),
+        dependency=script.get("dependency"),
         upstream=(),
         batches=batches,
         batch_script=BatchScript(
-            name=script.name,
+            name=called(script.line),
             args=script.line.args,
-            components=_parts(script.header, effective.components) if spec is not None else (),
-            output=effective.output,
-            error=effective.error or "",
+            components=_parts(script.header, script.components) if spec is not None else (),
+            output=script.output,
+            error=script.error or "",
             supervised=spec is not None,
         ),
     )
 
 
-def _batches(spec: RunSpec, script: Script, limits: Limits) -> tuple[Batch, ...]:
-    array = script.effective.array
+def called(line: Line) -> str:
+    """What a message calls the script of a command line."""
+    return line.script or ("wrap" if line.wrap is not None else "sbatch")
+
+
+def _batches(spec: RunSpec, script: Effective, limits: Limits) -> tuple[Batch, ...]:
+    array = script.array
     if array is not None:
         bounds = [bound for bound in (spec.max_parallel, array.throttle) if bound]
         ids = array.text.partition("%")[0]
         throttle = min(bounds) if bounds else None
         return (Batch(0, 0, len(array.ids), array=True, throttle=throttle, pack=1, after=None, ids=ids),)
-    shape = topology.Shape("het" if script.effective.components > 1 else "array", "")
+    shape = topology.Shape("het" if script.components > 1 else "array", "")
     return topology.batches(spec, shape, limits, topology.Demands(_role((), ""), None, (True, True)), "slurm")
 
 
@@ -175,22 +152,21 @@ def _role(command: tuple[str, ...], cwd: str) -> Role:
     )  # fmt: skip
 
 
-def _defaults(script: Script, *, requeue: bool) -> tuple[tuple[tuple[str, str | None], ...], ...]:
+def _defaults(script: Effective, *, requeue: bool) -> tuple[tuple[tuple[str, str | None], ...], ...]:
     """What stands before the script's own lines, for each component: what these do not say."""
-    effective = script.effective
     first: list[tuple[str, str | None]] = []
-    if effective.get("job-name", 0) is None:
-        first.append(("job-name", effective.job_name(script.line.script)))
-    if effective.get("open-mode", 0) is None:
+    if script.get("job-name", 0) is None:
+        first.append(("job-name", script.job_name(script.line.script)))
+    if script.get("open-mode", 0) is None:
         first.append(("open-mode", "append"))  # Slurm's own way is to begin anew with each start
     if requeue:
         first.append(("requeue", None))
-    return (tuple(first), *((),) * (effective.components - 1))
+    return (tuple(first), *((),) * (script.components - 1))
 
 
-def _words(script: Script) -> tuple[str, ...]:
+def _words(script: Effective) -> tuple[str, ...]:
     """The options of sbatch's command line: those of the environment, which rank below it, stand before its own."""
-    of_environ = [option.spelled() for option in script.environ if not option.off and option.name not in _DECIDED]
+    of_environ = [option.spelled() for option in script.environment if not option.off and option.name not in _DECIDED]
     sections: list[list[str]] = [[]]
     for word in script.line.option_words(without=_DECIDED):
         if word == SEPARATOR:
@@ -211,8 +187,8 @@ def _parts(header: Header, components: int) -> tuple[str, ...]:
     return (*("\n".join(lines) for lines in found), *("",) * (components - len(found)))
 
 
-def _reason(spec: RunSpec | None, script: Script, batches: tuple[Batch, ...]) -> str:
-    what = f"the batch script {script.name}"
+def _reason(spec: RunSpec | None, script: Effective, batches: tuple[Batch, ...]) -> str:
+    what = f"the batch script {called(script.line)}"
     if spec is None:
         return f"{what}, carried out by Slurm alone"
     if len(batches) > 1:

@@ -6,21 +6,21 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from hpcrun import sbatch_line, slurm, wrapper
+from hpcrun import sbatch_line, slurm
 from hpcrun.errors import HpcrunError, SubmissionRefused
 from hpcrun.rundir import RunDir
-from hpcrun.sbatch_line import Line
+from hpcrun.sbatch_line import Effective, Line
+from hpcrun.sbatch_options import WRAPPED
 
 if TYPE_CHECKING:
     from hpcrun.run import Run
-    from hpcrun.spec import RunSpec
 
-_OWN = {**dict.fromkeys(wrapper.FIELDS, True), "dry-run": False}
+_OWN = {**dict.fromkeys(WRAPPED, True), "dry-run": False}
 _ASKS = ("help", "usage", "version", "test-only", "autocomplete")
 """Options with which sbatch submits nothing."""
 
@@ -43,9 +43,8 @@ def command(words: Sequence[str]) -> None:
     if any(line.get(name) is not None for name in _ASKS):
         sys.exit(slurm.sbatch_as_given(line.words(), None, lambda _: None, sys.stdout.buffer))
     source = _script(line)
-    asked = wrapper.asked(own)
-    if asked is not None:
-        _supervised(asked, line, source, words, dry_run="dry-run" in own)
+    if any(name in WRAPPED for name in own):
+        _supervised(own, line, source, words)
     elif "dry-run" in own:
         click.echo(shlex.join(["sbatch", *line.words()]))
     else:
@@ -96,16 +95,20 @@ def _script(line: Line) -> bytes | None:
         return None
 
 
-def _read(line: Line, source: bytes | None) -> wrapper.Script:
-    environ = sbatch_line.from_environment(os.environ)
+def _read(line: Line, source: bytes | None) -> Effective:
     header = sbatch_line.header((source or b"").decode("utf-8", "surrogateescape"))
-    return wrapper.Script(line, environ, header, sbatch_line.effective(line, os.environ, header))
+    return sbatch_line.effective(line, os.environ, header)
+
+
+def _on_input(line: Line, source: bytes | None) -> bytes | None:
+    """What sbatch gets on its standard input: the script, where it came to us that way."""
+    return source if line.script is None and line.wrap is None else None
 
 
 def _as_given(line: Line, source: bytes | None, words: Sequence[str]) -> int:
     """Let sbatch do what it does, and keep a run of its job; the exit code is sbatch's own."""
     hushed = line.get("quiet") is not None and line.get("parsable") is None
-    given = source if line.script is None and line.wrap is None else None
+    given = _on_input(line, source)
 
     def keep(job: str) -> None:
         try:
@@ -119,11 +122,11 @@ def _as_given(line: Line, source: bytes | None, words: Sequence[str]) -> int:
         return slurm.sbatch_as_given(["--parsable", *line.words()], given, keep, nowhere)
 
 
-def _keep(job: str, script: wrapper.Script, source: bytes | None, words: Sequence[str]) -> None:
-    from hpcrun import config, submission
+def _keep(job: str, script: Effective, source: bytes | None, words: Sequence[str]) -> None:
+    from hpcrun import config, submission, wrapper  # what sbatch need not wait for
     from hpcrun.cluster import Limits
 
-    if script.effective.get("clusters"):
+    if script.get("clusters"):
         return  # jobs elsewhere are not ours to follow
     settings = config.load(os.environ, os.getcwd())
     when = submission.now(settings.home, "slurm", typed=True)
@@ -131,18 +134,19 @@ def _keep(job: str, script: wrapper.Script, source: bytes | None, words: Sequenc
     submission.adopt(plan, job, source, {"sbatch": list(words)}, settings.home)
 
 
-def _supervised(asked: RunSpec, line: Line, source: bytes | None, words: Sequence[str], *, dry_run: bool) -> None:
-    from hpcrun import config, submission
+def _supervised(own: Mapping[str, str], line: Line, source: bytes | None, words: Sequence[str]) -> None:
+    from hpcrun import config, submission, wrapper
     from hpcrun.cli.compile import show
     from hpcrun.fields import Source
     from hpcrun.run import connect
 
+    asked = wrapper.asked(own)
     script = _read(line, source)
     if source is None or script.header.problems:
         # sbatch says best what is wrong with it.
-        given = source if line.script is None and line.wrap is None else None
-        sys.exit(slurm.sbatch_as_given(line.words(), given, lambda _: None, sys.stdout.buffer))
+        sys.exit(slurm.sbatch_as_given(line.words(), _on_input(line, source), lambda _: None, sys.stdout.buffer))
     settings = config.load(os.environ, os.getcwd())
+    assert asked is not None, "one of our options at least is given"
     wrapper.check(asked, script)
     cluster = connect("slurm")
     when = submission.now(settings.home, "slurm", typed=True)
@@ -150,7 +154,7 @@ def _supervised(asked: RunSpec, line: Line, source: bytes | None, words: Sequenc
     plan = wrapper.plan_of(asked, script, when, settings, cluster.limits(places=False), copy)
     prepared = submission.Prepared(plan, Source({"sbatch": list(words)}, {}), settings, cluster)
     prepared.batch_script = source
-    if dry_run:
+    if "dry-run" in own:
         show(prepared, as_json=False)
         return
     try:

@@ -15,18 +15,18 @@ from hpcrun.cluster import AccountingRow, Limits, QueueRow
 from hpcrun.errors import SpecError
 from hpcrun.plan import Batch, Plan, from_json
 from hpcrun.rundir import RunDir
+from hpcrun.sbatch_options import WRAPPED
 from hpcrun.slurm import site_sbatch
 from hpcrun.status import RunStatus, Seen, Sent, Submitted, by_shard, fold
 
-OWN = dict.fromkeys(wrapper.FIELDS, True)
+OWN = dict.fromkeys(WRAPPED, True)
 HET = "#!/bin/bash\n#SBATCH --mem=10\n#SBATCH hetjob\n#SBATCH --mem=20\nsrun true\n"
 
 
 def plan(*words: str, text: str = "#!/bin/bash\ntrue\n", environ: dict[str, str] | None = None) -> Plan:
     own, line = sbatch_line.parse(words, OWN)
     header = sbatch_line.header(text)
-    effective = sbatch_line.effective(line, environ or {}, header)
-    given = wrapper.Script(line, sbatch_line.from_environment(environ or {}), header, effective)
+    given = sbatch_line.effective(line, environ or {}, header)
     asked = wrapper.asked(own)
     if asked is not None:
         wrapper.check(asked, given)
