@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-
 from hpcrun.plan import Plan
 from hpcrun.rundir import RunDir
+from hpcrun.slurm import owner, user_name
 
 
 def slurm_outputs(plan: Plan, run: RunDir, job: str, task: int | None, node: str = "") -> list[str]:
@@ -26,18 +24,10 @@ def slurm_outputs(plan: Plan, run: RunDir, job: str, task: int | None, node: str
             array_job=None if task is None else job,
             task=task,
             name=plan.name,
-            user=_owner(run),
+            user=user_name(owner(run)),
             node=node,
             cwd=plan.job.cwd,
         )
         for pattern in (script.output, script.error)
         if pattern
     ]
-
-
-def _owner(run: RunDir) -> str:
-    uid = os.stat(run.path).st_uid
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

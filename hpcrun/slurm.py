@@ -151,7 +151,7 @@ class Slurm:
 
         from hpcrun import slurm_limits
 
-        user = _user_name()
+        user = user_name(os.getuid())
         columns = f"format={','.join(slurm_limits.USERS)}", f"format={','.join(slurm_limits.QOS)}"
         asked = (
             ("scontrol", "show", "assoc_mgr", "flags=users,assoc,qos", f"users={user}"),
@@ -346,12 +346,12 @@ def _settings(out: str) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in (line.partition("=") for line in out.splitlines())]
 
 
-def _user_name() -> str:
-    """This user as Slurm knows them."""
+def user_name(uid: int) -> str:
+    """The user of this number as Slurm knows them."""
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(os.getuid())
+        return str(uid)
 
 
 def owner(run: RunDir) -> int:
