@@ -30,7 +30,8 @@ for one in $waiting; do wait $one || echo "$one exited with $?" >&2; done
 LISTED = """
 /opt/hpcrun/bin/python -c '
 import hpcrun
-for run in [hpcrun.submit(["sleep", "1000"], shards=2) for _ in range(20)][15:]:
+running = [hpcrun.submit(["sleep", "1000"], shards=2) for _ in range(15)]
+for run in [hpcrun.submit(["true"], shards=2, sbatch={"begin": "now+1hour"}) for _ in range(5)]:
     run.cancel()
 '
 : > calls

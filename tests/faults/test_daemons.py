@@ -74,7 +74,10 @@ def test_slurmctld_hangs_while_somebody_looks(user: User) -> None:
     run_id = user.submit("-N", "3", "--", "bash", "-c", script)
     until(lambda: user.status(run_id)["counts"] == {"succeeded": 1, "running": 2}, what="two that run")
     with frozen("slurmctld"):
-        asked = user.hpcrun("status", run_id, timeout=60)
+        # What the queue said a second ago is believed still.
+        asked = until(
+            lambda: done if (done := user.hpcrun("status", run_id, timeout=60)).returncode else None, what="a failure"
+        )
         end(user, run_id)
     assert (asked.returncode, asked.stderr) == (69, "")
     assert "note: the queue could not be asked: `squeue` failed" in asked.stdout
@@ -89,7 +92,10 @@ def test_slurmctld_hangs_while_somebody_cancels(user: User, in_queue: Callable[[
     run_id = user.submit("-N", "4", "--max-parallel", "2", "--", "bash", "-c", UNTIL_TOLD)
     running(user, run_id, 2)
     with frozen("slurmctld"):
-        as_json = user.hpcrun("status", "--json", run_id, timeout=60)
+        as_json = until(
+            lambda: done if (done := user.hpcrun("status", "--json", run_id, timeout=60)).returncode else None,
+            what="a failure",
+        )
         assert as_json.returncode == 69
         assert json.loads(as_json.stdout)["notes"]
         refused = user.hpcrun("submit", "--", "true", timeout=60)
