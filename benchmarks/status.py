@@ -1,8 +1,8 @@
 """How long `hpcrun status` takes for 1,000, 10,000 and 100,000 shards, beside squeue and sacct themselves.
 
 Runs on a login node: python status.py [ROUNDS] [REAL] [WRITTEN ...]. A run of REAL shards that call `true` is really
-run; its status is asked as it is, when the records tell everything, and with one record taken away, when the queue and
-accounting have to be asked too. What hpcrun calls is counted by wrappers of squeue and sacct in PATH. For the other
+run; its status is asked as it is, when the records tell everything, and with one record that has no end, or is not
+there at all, when the queue and accounting have to be asked too. What hpcrun calls is counted by wrappers of squeue and sacct in PATH. For the other
 sizes a run is submitted and cancelled, and its records are written as the shards would have written them.
 """
 
@@ -60,11 +60,13 @@ def timed_of(*command: str) -> Callable[[], float]:
 
 
 @contextlib.contextmanager
-def incomplete(run: Path) -> Iterator[None]:
-    """Have the record of its first shard away for a while, so that Slurm has to be asked about that."""
+def incomplete(run: Path, *, started: bool) -> Iterator[None]:
+    """Have the record of its first shard end after its start, or away, for a while: so Slurm has to be asked of it."""
     record = run / "records" / "0" / "000" / "0.jsonl"
     aside = record.with_suffix(".aside")
     record.rename(aside)
+    if started:
+        record.write_text(aside.read_text().splitlines(keepends=True)[0])
     yield
     aside.rename(record)
 
@@ -116,12 +118,15 @@ def main() -> None:
     calls = counting()
     run = really_run()
     whole, of_whole = compared(run), calls_of(calls, run)
-    with incomplete(run):
-        parts, of_parts = compared(run), calls_of(calls, run)
+    found_of = {}
+    for started, what in ((True, "One record has no end, as of a shard whose node died"), (False, "One is taken away")):
+        with incomplete(run, started=started):
+            found_of[what] = compared(run), calls_of(calls, run)
     print(f"Status of these {REAL:,} shards, all of whose records are there (calls of Slurm: {of_whole}):\n")
     print(table(whole, "squeue and sacct"))
-    print(f"\nOne record taken away, so that Slurm has to be asked about that shard (calls of Slurm: {of_parts}):\n")
-    print(table(parts, "squeue and sacct"), flush=True)
+    for what, (parts, of_parts) in found_of.items():
+        print(f"\n{what}, so that Slurm has to be asked about that shard (calls of Slurm: {of_parts}):\n")
+        print(table(parts, "squeue and sacct"), flush=True)
     contenders: dict[str, Callable[[], float]] = {"hpcrun --version": timed_of("hpcrun", "--version")}
     contenders |= {f"status of {shards:,}": timed_of("hpcrun", "status", written(shards).name) for shards in WRITTEN}
     found = interleaved(contenders, ROUNDS)

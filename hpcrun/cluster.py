@@ -140,7 +140,10 @@ class Cluster(Protocol):
         ...
 
     def accounting(self, jobs: Sequence[str]) -> list[AccountingRow]:
-        """What accounting knows of `jobs`; raises AccountingDisabled where there is none."""
+        """What accounting knows of `jobs` and elements (``12_3``); raises AccountingDisabled where there is none.
+
+        Elements by themselves have to have begun: those that waited together may have one record for all of them.
+        """
         ...
 
     def history(self, run: RunDir, since: float) -> list[AccountingRow]:

@@ -108,30 +108,19 @@ _NEEDED = {
 """What an event is nothing without."""
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < 1e12  # of which NaN is neither
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and abs(value) < 1 << 53
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_cause(value: object) -> bool:
-    return value in (None, True) or isinstance(value, str)
-
-
-_KINDS = {
-    **dict.fromkeys(("at", "due"), _is_time),
-    **dict.fromkeys(("shard", "attempt", "exit_code", "signal", "round", "restarts", "said"), _is_count),
-    **dict.fromkeys(("batch", "pid", "began", "try"), _is_count),
-    **dict.fromkeys(("node", "job", "text", "detail", "reason", "host", "state", "probe"), _is_text),
-    **dict.fromkeys(("cause", "gang"), _is_cause),
+_Kind = tuple[tuple[type, ...], float]
+_TIME: _Kind = ((float, int), 1e12)
+_COUNT: _Kind = ((int,), float(1 << 53))
+_TEXT: _Kind = ((str,), 0)
+_KINDS: dict[str, _Kind] = {
+    **dict.fromkeys(("at", "due"), _TIME),
+    **dict.fromkeys(("shard", "attempt", "exit_code", "signal", "round", "restarts", "said"), _COUNT),
+    **dict.fromkeys(("batch", "pid", "began", "try"), _COUNT),
+    **dict.fromkeys(("node", "job", "text", "detail", "reason", "host", "state", "probe"), _TEXT),
+    "cause": ((str, type(None)), 0),
+    "gang": ((str, bool, type(None)), 0),
 }
-"""What a field has to be, in whatever event it is."""
+"""Which types a field may have, in whatever event it is, and for numbers what they are less than: NaN is not."""
 
 
 def _is_sound(event: Mapping[str, Any]) -> bool:
@@ -142,9 +131,9 @@ def _is_sound(event: Mapping[str, Any]) -> bool:
     for field in _NEEDED.get(name, ()):
         if field not in event:
             return False
-    for field, value in event.items():
-        is_right = _KINDS.get(field)
-        if is_right is not None and not is_right(value):
+    for field, value in event.items():  # of 100,000 records, so nothing is called that need not be
+        kind = _KINDS.get(field)
+        if kind is not None and (type(value) not in kind[0] or (kind[1] and not -kind[1] < value < kind[1])):
             return False
     return True
 

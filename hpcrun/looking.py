@@ -19,7 +19,7 @@ from hpcrun.errors import AccountingDisabled, ClusterUnavailable, RunFolderError
 from hpcrun.inquiry import Inquiry
 from hpcrun.sharing import now
 from hpcrun.states import TERMINAL
-from hpcrun.status import Attempt, Said, Seen, Submitted, by_shard, end_of, settled, unexplained
+from hpcrun.status import Attempt, Said, Seen, Submitted, address, by_shard, end_of, settled, unexplained
 
 if TYPE_CHECKING:
     from hpcrun.cluster import AccountingRow, Asked, Cluster
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _AGAIN_FIRST, _AGAIN_LAST = 2.0, 300.0
 """Seconds until accounting is asked again about what it could not explain, at first and in the end."""
 _NEVER = float("inf")
+_BY_THEMSELVES = 100
+"""How many elements of a job accounting is asked about one by one, rather than about all that the job has."""
 
 Records = Mapping[int, Sequence[Attempt]]
 """The attempts of each shard that has any, in order."""
@@ -50,7 +52,7 @@ class _Explained:
     """What accounting has said of the shards that the queue does not account for."""
 
     of: tuple[tuple[int, str, int], ...]
-    """Each of them with its job and how many attempts it had had: another one may end otherwise."""
+    """Each of them with its job or element and how many attempts it had had: another one may end otherwise."""
     rows: Sequence[AccountingRow]
     pause: float
     again: float
@@ -99,7 +101,7 @@ def _explain(looks: Sequence[_Look]) -> None:
             if any(one.needs_history for one in some):
                 rows = cluster.history(some[0].folder.dir, since)
             else:
-                rows = cluster.accounting(list(dict.fromkeys(job for one in some for _, job, _ in one.missing)))
+                rows = cluster.accounting(_named(missing for one in some for missing in one.missing))
         except AccountingDisabled:
             continue
         except ClusterUnavailable as error:
@@ -108,6 +110,19 @@ def _explain(looks: Sequence[_Look]) -> None:
         else:
             for one in some:
                 one.explain(rows)
+
+
+def _named(missing: Iterable[tuple[int, str, int]]) -> list[str]:
+    """What accounting is to be asked about: elements where they are few and have all begun, else their jobs."""
+    jobs: dict[str, dict[str, bool]] = {}
+    for _, where, attempts in missing:
+        begun = jobs.setdefault(where.partition("_")[0], {})
+        begun[where] = begun.get(where, False) or attempts > 0
+    found: list[str] = []
+    jobs.pop("", None)  # nothing was submitted of that
+    for job, begun in jobs.items():
+        found += begun if len(begun) <= _BY_THEMSELVES and all(begun.values()) else [job]
+    return found
 
 
 class _Look:
@@ -131,7 +146,7 @@ class _Look:
         self._age = 0.0
         self._notes: tuple[str, ...] = ()
         self.missing: tuple[tuple[int, str, int], ...] = ()
-        """The shards that neither records nor the queue account for, each with its job and number of attempts."""
+        """The shards that neither records nor the queue account for: their job or element, and number of attempts."""
         self.needs_history = False
         """Whether accounting has to be asked for jobs whose numbers nobody knows."""
 
@@ -185,20 +200,19 @@ class _Look:
         if not self.folder.plan.accounting:
             self._never_launched = self.folder.never_launched(self._sent)
             return False
-        self.missing = tuple(self._with_jobs(shards))
+        self.missing = tuple(self._with_addresses(shards))
         before = self.watch.explained
         if before is None or before.of != self.missing or now() >= before.again:
             return True
         self._hear(before.rows)
         return False
 
-    def _with_jobs(self, shards: Iterable[int]) -> Iterable[tuple[int, str, int]]:
+    def _with_addresses(self, shards: Iterable[int]) -> Iterable[tuple[int, str, int]]:
         wanted = set(shards)
         for batch in self.folder.plan.batches:
             of = self._sent.of_shards(batch)
-            for shard in wanted.intersection(range(batch.first, batch.first + batch.count)):
-                sent = of(shard)
-                yield shard, sent.job if sent is not None else "", len(self._records.get(shard, ()))
+            for shard in sorted(wanted.intersection(range(batch.first, batch.first + batch.count))):
+                yield shard, address(self.folder.plan, batch, shard, of(shard)), len(self._records.get(shard, ()))
 
     def explain(self, rows: Sequence[AccountingRow]) -> None:
         """Take in what accounting says, and when it is to be asked again: not at all once all of it has ended."""

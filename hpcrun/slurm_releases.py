@@ -113,6 +113,8 @@ def job_and_tasks(shown: str) -> tuple[str, tuple[int, ...] | None] | None:
     job, _, tasks = shown.removesuffix("+0").partition("_")
     if not job.isdecimal():
         return None
+    if tasks.isdecimal() and tasks.isascii():  # which most are
+        return job, (int(tasks),)
     tasks = tasks.strip("[]")
     return job, tuple(parse_indexes(tasks)) if tasks else None
 

@@ -85,16 +85,17 @@ class ClusterContract:
         assert seam.cluster.requeue("999999_3")
 
     def test_the_end_is_remembered_or_accounting_says_there_is_none(self, seam: Seam) -> None:
-        """Accounting knows every task's end, or says that it is not kept."""
+        """Accounting knows every task's end, also by itself, or says that it is not kept."""
         run, job = seam.start_ending()
         until(lambda: not shown(seam, run, job), what="an empty queue")
 
-        def ends() -> bool:
-            rows = [row for row in seam.cluster.accounting([job]) if row.job == job]
+        def ends(*jobs: str) -> list[int]:
+            rows = [row for row in seam.cluster.accounting(jobs) if row.job == job]
             tasks = [task for row in rows for task in (row.tasks or (0,))]
-            return sorted(tasks) == [0, 1, 2] and all(from_slurm(row.state)[0] in TERMINAL for row in rows)
+            return sorted(tasks) if all(from_slurm(row.state)[0] in TERMINAL for row in rows) else []
 
         try:
-            until(ends, what="three ends in accounting")
+            until(lambda: ends(job) == [0, 1, 2], what="three ends in accounting")
+            assert ends(f"{job}_0", f"{job}_2") == [0, 2]
         except AccountingDisabled:
             assert not seam.cluster.limits().accounting

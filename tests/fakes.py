@@ -111,7 +111,7 @@ class FakeCluster:
         self._called("accounting")
         if not self._limits.accounting:
             raise AccountingDisabled("the fake keeps no accounting")
-        rows = (row for row in self._rows() if row.job in jobs)
+        rows = (row for row in self._rows() if row.job in jobs or f"{row.job}_{(row.tasks or [''])[0]}" in jobs)
         return [AccountingRow(row.job, row.tasks, row.state, 0, 0, "") for row in rows]
 
     def history(self, run: RunDir, since: float) -> list[AccountingRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from fakes import FakeCluster
 
 from hpcrun import config, events, run, submission
 from hpcrun.cli import main
-from hpcrun.cluster import Asked
+from hpcrun.cluster import AccountingRow, Asked, Limits
 from hpcrun.run import Run, statuses
 from hpcrun.rundir import RunDir
 from hpcrun.sharing import now
@@ -133,6 +134,36 @@ def test_accounting_is_asked_again_for_what_it_did_not_know(cluster: Sharing, mo
         monkeypatch.setattr("hpcrun.looking.now", partial(float, now() + seconds))
         one.status(LONG)
     assert cluster.calls.count("accounting") == 6  # after 2, 4, 8, 16 and 32 seconds, the first time at once
+
+
+@pytest.mark.parametrize(
+    ("begun", "lost", "asked"),
+    [((3, 17), (3, 17), ["100_3", "100_17"]), ((3,), (3, 17), ["100"]), (range(150), range(150), ["100"])],
+    ids=["a few", "one that has not begun", "many"],
+)
+def test_accounting_is_asked_for_no_more_than_is_missing(
+    cluster: Sharing, monkeypatch: pytest.MonkeyPatch, begun: Sequence[int], lost: Sequence[int], asked: list[str]
+) -> None:
+    """Elements that wait together have one row, so those that have not begun are asked for with all of their job."""
+    monkeypatch.setattr(cluster, "_limits", Limits(max_array=1001, accounting=True))
+    one = submitted(cluster, shards=200)
+    told: list[str] = []
+    accounting = cluster.accounting
+
+    def overheard(jobs: Sequence[str]) -> list[AccountingRow]:
+        told.extend(jobs)
+        return accounting(jobs)
+
+    monkeypatch.setattr(cluster, "accounting", overheard)
+    for shard in range(200):
+        if shard in begun:
+            record(one, shard)
+        elif shard not in lost:
+            record(one, shard, exit_code=0)
+    cluster.set("100", "NODE_FAIL")
+    cluster.forgotten.add("100")
+    assert one.status().counts() == {"succeeded": 200 - len(lost), "failed": len(lost)}
+    assert told == asked
 
 
 @pytest.mark.parametrize("lost", [0, 7])
