@@ -2,8 +2,9 @@
 
 Runs on a login node: python status.py [ROUNDS] [REAL] [WRITTEN ...]. A run of REAL shards that call `true` is really
 run; its status is asked as it is, when the records tell everything, and with one record that has no end, or is not
-there at all, when the queue and accounting have to be asked too. What hpcrun calls is counted by wrappers of squeue and sacct in PATH. For the other
-sizes a run is submitted and cancelled, and its records are written as the shards would have written them.
+there at all, when the queue and accounting have to be asked too. What hpcrun calls is counted by wrappers of squeue and
+sacct in PATH. For the other sizes a run is submitted and cancelled, and its records are written as the shards would
+have written them.
 """
 
 from __future__ import annotations
