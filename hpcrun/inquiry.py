@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hpcrun import events
 from hpcrun.reconcile import Evidence, Key, Listing, doubtful, reconciled, trail
 from hpcrun.sender import lives
-from hpcrun.status import Submitted, submitted
+from hpcrun.sent import Submitted, submitted
 
 if TYPE_CHECKING:
     from hpcrun.cluster import AccountingRow, QueueRow

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from hpcrun import events
 from hpcrun.errors import AccountingDisabled, ClusterUnavailable, RunFolderError
 from hpcrun.inquiry import Inquiry
+from hpcrun.sent import Submitted
 from hpcrun.sharing import now
 from hpcrun.states import TERMINAL
-from hpcrun.status import Attempt, Said, Seen, Submitted, address, by_shard, end_of, settled, unexplained
+from hpcrun.status import Attempt, Said, Seen, address, by_shard, end_of, settled, unexplained
 
 if TYPE_CHECKING:
     from hpcrun.cluster import AccountingRow, Asked, Cluster

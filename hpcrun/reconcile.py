@@ -16,7 +16,7 @@ from typing import Any
 from hpcrun.cluster import AccountingRow, QueueRow
 from hpcrun.plan import Plan
 from hpcrun.sender import Sender, from_facts
-from hpcrun.status import Sent, Submitted
+from hpcrun.sent import Sent, Submitted
 
 NOBODY = "nobody"
 """What stands in the claim of a batch that no job may run any more, because its shards were given to another."""

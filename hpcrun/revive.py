@@ -17,9 +17,10 @@ from hpcrun.cluster import Cluster
 from hpcrun.outputs import slurm_outputs
 from hpcrun.plan import Batch, Plan
 from hpcrun.rundir import RunDir
+from hpcrun.sent import Sent
 from hpcrun.slurm_releases import OWN_LINE
 from hpcrun.states import TERMINAL, from_slurm
-from hpcrun.status import Said, Seen, Sent, end_of
+from hpcrun.status import Said, Seen, end_of
 
 if TYPE_CHECKING:
     from hpcrun.jsonline import Value

@@ -16,20 +16,11 @@ from hpcrun.ledger import Entry
 from hpcrun.logtail import last_lines
 from hpcrun.looking import Folder, Watch, look
 from hpcrun.rundir import RunDir
-from hpcrun.status import (
-    Attempt,
-    RunStatus,
-    Seen,
-    ShardStatus,
-    Submitted,
-    address,
-    attempt,
-    fold,
-    with_newer_attempts,
-)
+from hpcrun.status import Attempt, RunStatus, Seen, ShardStatus, address, attempt, fold, with_newer_attempts
 
 if TYPE_CHECKING:
     from hpcrun.calls import Results
+    from hpcrun.sent import Submitted
     from hpcrun.tasks import TaskStatus
 
 LATELY = 1.0

@@ -29,7 +29,7 @@ NODE_MODULES = (
     "node/notice", "node/results", "results", "logtail", "sweep", "later", "tasks", "node/workflow", "node/swept",
     "node/place", "node/checkup", "address",
     # How runs stand that others wait for: only the two above load these.
-    "upstream", "states", "plan", "cluster", "status", "slurm", "slurm_releases", "local", "run",
+    "upstream", "states", "plan", "cluster", "sent", "status", "slurm", "slurm_releases", "local", "run",
     "follow",
     "hasten", "revive", "sender", "reconcile", "inquiry", "outputs", "looking", "poller", "sharing", "whole",
 )  # fmt: skip

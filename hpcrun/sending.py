@@ -18,7 +18,7 @@ from hpcrun.errors import ClusterError, ClusterUnavailable, SubmissionRefused, U
 from hpcrun.indexes import fold_indexes
 from hpcrun.plan import Batch, Plan
 from hpcrun.rundir import RunDir
-from hpcrun.status import submitted
+from hpcrun.sent import submitted
 
 if TYPE_CHECKING:
     from hpcrun.jsonline import Value
@@ -69,8 +69,7 @@ def send(
                 break
             only = None if tasks is None else tasks[batch.index]
             call = _Call(run, cluster, batch, in_round, only, {*before.jobs, *jobs.values()}, chosen)
-            own = plan.dependency if not in_round else None  # by then Slurm may have forgotten what it was about
-            jobs[batch.index] = call.once(_dependency(own, _before(plan, batch, jobs), waits))
+            jobs[batch.index] = call.once(_dependency(plan, in_round, _before(plan, batch, jobs), waits))
             if events.stopped(run) != stopped:
                 _end(run, cluster, jobs[batch.index])
     except ClusterUnavailable as error:
@@ -128,11 +127,18 @@ def _before(plan: Plan, batch: Batch, jobs: Mapping[int, str]) -> str | None:
     return None if previous is None else jobs[previous]
 
 
-def _dependency(own: str | None, previous: str | None, waits: str | None) -> str | None:
-    parts = [part for part in (own, waits) if part]
+def _dependency(plan: Plan, in_round: int, previous: str | None, waits: str | None) -> str | None:
+    """What a job is to wait for: in a later round not what the run has waited for, which Slurm may have forgotten."""
+    parts = [part for part in (None if in_round else plan.dependency, waits) if part]
     if previous is not None:
         parts.append(f"afterany:{previous}")
+    if not parts and plan.dependency and plan.batch_script is not None:
+        return _NOTHING  # a line of the script would ask for it again
     return ",".join(parts) or None
+
+
+_NOTHING = "0"
+"""The dependency that slurmctld takes for none (update_job_dependency)."""
 
 
 def _end(run: RunDir, cluster: Cluster, job: str) -> None:

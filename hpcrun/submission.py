@@ -24,7 +24,7 @@ from hpcrun.roles import Submission
 from hpcrun.run import Run, connect, runs_folder
 from hpcrun.rundir import RunDir
 from hpcrun.sending import announce, send
-from hpcrun.status import submitted
+from hpcrun.sent import submitted
 from hpcrun.whole import write_whole
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hpcrun.cluster import AccountingRow, Limits, QueueRow
 from hpcrun.plan import Plan
 from hpcrun.reconcile import ARRIVES, AT_ONCE, ELSEWHERE, NOBODY, Evidence, Key, doubtful, reconciled, trail
 from hpcrun.sender import Sender, facts
-from hpcrun.status import Sent, Submitted, submitted
+from hpcrun.sent import Sent, Submitted, submitted
 
 ME = Sender("login1", 77, 1000)
 THREE = made.plan(shards=25, limits=Limits(max_array=10, accounting=True))

@@ -11,6 +11,7 @@ from unit.made import plan
 from hpcrun.cluster import AccountingRow, Limits, QueueRow
 from hpcrun.ledger import Entry
 from hpcrun.retry import BUDGETS
+from hpcrun.sent import Sent, Submitted, submitted
 from hpcrun.slurm import _accounting_row
 from hpcrun.states import SLURM_STATES, TERMINAL
 from hpcrun.status import (
@@ -18,13 +19,10 @@ from hpcrun.status import (
     RunStatus,
     Said,
     Seen,
-    Sent,
-    Submitted,
     attempt,
     by_shard,
     fold,
     settled,
-    submitted,
     unexplained,
     with_newer_attempts,
 )

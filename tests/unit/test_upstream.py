@@ -12,9 +12,10 @@ from hpcrun.errors import SpecError
 from hpcrun.plan import Upstream, from_json
 from hpcrun.rundir import RunDir
 from hpcrun.script import render_finish, template
+from hpcrun.sent import Sent, Submitted
 from hpcrun.spec import from_source, raw
 from hpcrun.states import RUN_STATES, TERMINAL
-from hpcrun.status import Said, Seen, Sent, Submitted, fold
+from hpcrun.status import Said, Seen, fold
 from hpcrun.upstream import KINDS, hindered, met, outcome, refusal
 
 WAITED = Upstream("first", "/runs/first", "after_success", 0)

@@ -16,8 +16,9 @@ from hpcrun.errors import SpecError
 from hpcrun.plan import Batch, Plan, from_json
 from hpcrun.rundir import RunDir
 from hpcrun.sbatch_options import WRAPPED
+from hpcrun.sent import Sent, Submitted
 from hpcrun.slurm import site_sbatch
-from hpcrun.status import RunStatus, Seen, Sent, Submitted, by_shard, fold
+from hpcrun.status import RunStatus, Seen, by_shard, fold
 
 OWN = dict.fromkeys(WRAPPED, True)
 HET = "#!/bin/bash\n#SBATCH --mem=10\n#SBATCH hetjob\n#SBATCH --mem=20\nsrun true\n"
