@@ -41,6 +41,9 @@ DEADLINE = 60.0
 
 _SCRUBBED = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_")
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+_WITHOUT_SLURM = "without Slurm there is `hpcrun run --cluster local`"
+_WHOLE = {"SLURM_BITSTR_LEN": "0"}
+"""What keeps squeue and sacct from cutting lists of elements at 64 characters. No job is to inherit it from sbatch."""
 _SOON = 10.0
 """Seconds after which a submission goes on without an answer that it can do without."""
 _SUBMITTED = re.compile(r"^(\d+)(?:;[^\n]*)?$", re.MULTILINE)
@@ -76,7 +79,7 @@ def run_here(argv: Sequence[str], environ: Mapping[str, str], deadline: float) -
         done = subprocess.run(argv, env=dict(environ), capture_output=True, timeout=deadline, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
         raise ClusterUnavailable(
-            f"found no `{argv[0]}` on this machine; wanted Slurm's commands in PATH, or --cluster local"
+            f"found no `{argv[0]}` on this machine; wanted Slurm's commands in PATH; {_WITHOUT_SLURM}"
         ) from error
     except OSError as error:
         raise ClusterUnavailable(f"cannot start `{argv[0]}`: {error.strerror}") from error
@@ -96,9 +99,7 @@ def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
 
     Inside a job the SLURM_* of that job would shape the new one, and SBATCH_* outranks the script's directives.
     """
-    return {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_SCRUBBED)} | {
-        "SLURM_BITSTR_LEN": "0"
-    }
+    return {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_SCRUBBED)}
 
 
 class Slurm:
@@ -111,14 +112,14 @@ class Slurm:
         self._run = run
 
     def _ask(self, *argv: str) -> Completed:
-        return self._run(argv, self._environ, DEADLINE)
+        return self._run(argv, self._environ | _WHOLE, DEADLINE)
 
     def _answer(self, *argv: str) -> str:
         done = self._ask(*argv)
         if done.code:
             reason = _last_line(done)
             if "configuration source" in reason:
-                raise ClusterUnavailable(f"`{argv[0]}` failed: {reason}; where there is no Slurm, use --cluster local")
+                raise ClusterUnavailable(f"`{argv[0]}` failed: {reason}; {_WITHOUT_SLURM}")
             raise _unavailable(argv[0], done)
         return done.out
 
@@ -188,7 +189,7 @@ class Slurm:
     def _submit(self, path: str, dependency: str | None, options: Sequence[str]) -> str:
         options = [*([f"--dependency={dependency}"] if dependency else []), *options]
         command = (site_sbatch(self._environ), "--parsable", *options, path)
-        done = self._ask(*command)
+        done = self._run(command, self._environ, DEADLINE)
         said = _SUBMITTED.search(done.out)
         if done.code == 0 and said:
             return said[1]
@@ -390,6 +391,7 @@ def _accounting_row(line: str) -> list[AccountingRow]:
     if who is None:
         return []
     code, _, signal = exit_code.partition(":")
+    nodes = "" if nodes == "None assigned" else nodes
     return [AccountingRow(*who, state, int(code or 0), int(signal or 0), nodes, script)]
 
 
@@ -446,8 +448,11 @@ def site_sbatch(environ: Mapping[str, str]) -> str:
         if not os.access(path, os.X_OK) or os.path.isdir(path):
             continue
         first = first or path
-        with open(path, "rb") as file:
-            begin = file.read(4096)
+        try:
+            with open(path, "rb") as file:
+                begin = file.read(4096)
+        except OSError:  # it may be executed all the same
+            return path
         if not (begin.startswith(b"#!") and b"hpcrun" in begin):
             return path if path != first else "sbatch"
     return "sbatch"

@@ -84,7 +84,7 @@ def test_accounting() -> None:
         "13.batch|CANCELLED|0:15|n2\n14+1|FAILED|1:0|n3\n14+0|FAILED|1:0|n3\n15_0|FAILED|3:0|n4\n"
     )
     assert shell.slurm().accounting(["12", "13"]) == [
-        AccountingRow("12", (4, 5, 6), "PENDING", 0, 0, "None assigned"),
+        AccountingRow("12", (4, 5, 6), "PENDING", 0, 0, ""),
         AccountingRow("12", (3,), "COMPLETED", 0, 0, "n1"),
         AccountingRow("13", None, "CANCELLED by 0", 0, 15, "n2"),
         AccountingRow("14", None, "FAILED", 1, 0, "n3"),
@@ -250,7 +250,20 @@ def test_environment_of_its_commands() -> None:
         "SLURM_TIME_FORMAT": "%s",
         "SLURM_CLUSTERS": "other",
     }  # fmt: skip
-    assert scrubbed(here) == {"PATH": "/bin", "SLURM_CONF": "/etc/s.conf", "SLURM_JWT": "t", "SLURM_BITSTR_LEN": "0"}
+    assert scrubbed(here) == {"PATH": "/bin", "SLURM_CONF": "/etc/s.conf", "SLURM_JWT": "t"}
+
+
+def test_what_is_asked_of_the_queue_is_not_cut_and_no_job_is_told() -> None:
+    """squeue and sacct print lists of elements whole; a job, which gets sbatch's environment, is as its user has it."""
+    shell = Shell()
+    slurm = shell.slurm(PATH="/bin")
+    slurm.queue(RUN)
+    assert shell.environ == {"PATH": "/bin", "SLURM_BITSTR_LEN": "0"}
+    slurm.accounting(["12"])
+    assert shell.environ == {"PATH": "/bin", "SLURM_BITSTR_LEN": "0"}
+    shell.answer = Completed(0, "12\n", "")
+    slurm.submit(RUN, BATCH, None)
+    assert shell.environ == {"PATH": "/bin"}
 
 
 def test_no_slurm_here() -> None:
@@ -258,7 +271,8 @@ def test_no_slurm_here() -> None:
     with pytest.raises(ClusterUnavailable) as caught:
         run_here(["sbatch-that-is-not-there"], {}, 5.0)
     assert str(caught.value) == (
-        "found no `sbatch-that-is-not-there` on this machine; wanted Slurm's commands in PATH, or --cluster local"
+        "found no `sbatch-that-is-not-there` on this machine; wanted Slurm's commands in PATH; without Slurm there is "
+        "`hpcrun run --cluster local`"
     )
 
 

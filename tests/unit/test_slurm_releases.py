@@ -38,7 +38,7 @@ def test_elements_that_wait_come_folded() -> None:
     """Nothing asks sacct for --array, which 22.05 does not know; an element's own row counts more than its array's."""
     shell = Shell("12_0|RUNNING|0:0|n1\n12_[0-9:3%2]|PENDING|0:0|None assigned\n")
     assert shell.slurm().accounting(["12"]) == [
-        AccountingRow("12", (0, 3, 6, 9), "PENDING", 0, 0, "None assigned"),
+        AccountingRow("12", (0, 3, 6, 9), "PENDING", 0, 0, ""),
         AccountingRow("12", (0,), "RUNNING", 0, 0, "n1"),
     ]
     shell.slurm().charges(["12"], 0)
