@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from hpcrun.codespec import NOT_OURS
 from hpcrun.fields import Source, by_name, canonical, placed, shown, validated
 from hpcrun.values import Model, Text
 from hpcrun.variables import Variables, resolved
-from hpcrun.workflow import NOT_OURS, Names, Positive, Whole
+from hpcrun.workflow import Names, Positive, Whole
 
 _ABSENT = {"offload_task_logs": f"{NOT_OURS}: the logs of tasks are always written on their nodes"}
 _OPTIONS = {"account": "account", "partition": "partition", "time": "time"}

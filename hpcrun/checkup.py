@@ -30,9 +30,11 @@ from hpcrun.errors import ClusterUnavailable, ConfigError, HostlistError, Hpcrun
 from hpcrun.events import claim
 from hpcrun.hostlist import expand
 from hpcrun.poller import installed, usable
+from hpcrun.quotas import TIME
 from hpcrun.roles import node_pool
 from hpcrun.run import runs_folder
 from hpcrun.rundir import RunDir
+from hpcrun.settings_files import files
 from hpcrun.slurm import Slurm
 from hpcrun.spec import RunSpec
 from hpcrun.states import TERMINAL, from_slurm
@@ -47,6 +49,8 @@ _BYTES, _FILES = 4 << 20, 100
 """What is written on trial: a quota that is used up is seen by nothing else."""
 _LATE = 8.0
 """Seconds that a network file system may take to show here what a node has written."""
+_MINUTES = 5
+"""The small job's time limit, where none is lower."""
 _RUNS = 120.0
 """Seconds that the small job may run."""
 _ANSWER = 20.0
@@ -82,7 +86,7 @@ def ask(environ: Mapping[str, str], cwd: str, asked: Asked) -> Facts:
     machine = Machine(
         host=platform.node(),
         python=platform.python_version(),
-        settings=tuple(settings.files(environ, cwd)),
+        settings=tuple(files(environ, cwd)),
         unread=unread,
         cluster=asked.cluster or config.cluster,
         node_python=config.node_python,
@@ -101,7 +105,8 @@ def ask(environ: Mapping[str, str], cwd: str, asked: Asked) -> Facts:
             place = stack.enter_context(_place(runs_folder(config.home)))
         except OSError as error:
             reason = f"{error.strerror}" + (f": {error.filename}" if error.filename else "")
-            return Facts(machine, Folder(runs_folder(config.home), reason), site)
+            nowhere = Probe("skipped", reason="there is no folder for its report")
+            return Facts(machine, Folder(runs_folder(config.home), reason), site, nowhere)
         folder = _folder(config.home, place)
         if site is None:
             return Facts(machine, folder, trial=_trial(config, place))
@@ -261,7 +266,7 @@ def _probe(environ: Mapping[str, str], config: Config, asked: Asked, site: Site,
     try:
         # A second node where it costs no wait; but who names a node wants to hear of that one.
         for nodes in ("1",) if "nodelist" in asked.options else ("1-2", "1"):
-            write_whole(os.path.join(place, "job.sh"), _job(config, asked, place, nodes))
+            write_whole(os.path.join(place, "job.sh"), _job(config, asked, place, nodes, _minutes(site)))
             try:
                 job = slurm.submit_script(os.path.join(place, "job.sh"), None)
                 break
@@ -275,7 +280,14 @@ def _probe(environ: Mapping[str, str], config: Config, asked: Asked, site: Site,
             _remove(slurm, run, job)
 
 
-def _job(config: Config, asked: Asked, place: str, nodes: str) -> str:
+def _minutes(site: Site) -> int:
+    """The small job's time limit: one that no limit of time forbids."""
+    places = [one[0] for one in site.limits.places if one] if site.limits else []
+    bounds = [one.most for place in places for one in place.limits if (one.kind, one.what) == ("job", TIME)]
+    return max(1, int(min([60 * _MINUTES, *bounds]) // 60))
+
+
+def _job(config: Config, asked: Asked, place: str, nodes: str, minutes: int) -> str:
     wanted = _spec(config, asked)
     of_user = {name: value for name, value in wanted.sbatch.items() if name not in _NOT_FOR_A_PROBE}
     options: dict[str, str | None] = {
@@ -287,12 +299,12 @@ def _job(config: Config, asked: Asked, place: str, nodes: str) -> str:
         "requeue": None,
         "cpus-per-task": "1",
         "mem-per-cpu": "256M",
-        "time": "5",
+        "time": str(minutes),
         **placed(wanted, node_pool(wanted.node_pool, config, "node_pool"), own=False),
         **of_user,
         "nodes": nodes,
     }
-    options["time"] = str(asked.options.get("time", "5"))
+    options["time"] = str(asked.options.get("time", minutes))
     text, called = script.template(config.templates)
     return script.render_checkup(place, options.items(), config.node_python, config.prologue, text, called)
 

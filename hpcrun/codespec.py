@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 from pydantic import BeforeValidator
 
-from hpcrun import probes, quantity
-from hpcrun.fields import Source, canonical, shown, validated
-from hpcrun.probes import ProbeGiven
-from hpcrun.values import Command, Count, Endpoints, Env, Gpus, Memory, Model, Mounts, Script, Text, Word, amount
+from hpcrun import quantity
+from hpcrun.fields import Source, canonical, model_of, shown, validated
+from hpcrun.values import (
+    Command,
+    Count,
+    Endpoints,
+    Env,
+    Gpus,
+    MadeBy,
+    Memory,
+    Model,
+    Mounts,
+    Script,
+    Text,
+    Word,
+    amount,
+)
 
 SPELLINGS = {
     "cwd": "working_dir",
@@ -36,8 +49,28 @@ _CLOUD = (
 ABSENT = {"buffers": _CLOUD, "sockets": _CLOUD, "identity": _CLOUD}
 """Fields of Tyger's codespecs which hpcrun refuses by name."""
 
+NOT_OURS = "found a field of nv-sflow's that hpcrun does not have"
+ABSENT_IN_RUN = {
+    "artifacts": f"{NOT_OURS}; wanted the files where the nodes see them, and their paths as variables",
+    "operators": f"{NOT_OURS}: on Slurm it starts tasks by srun, locally by themselves; wanted `image` for a container",
+    "storage": f"{NOT_OURS}; wanted a last task that takes the results where they are to be",
+}
+"""Fields of nv-sflow's files which hpcrun refuses by name."""
+
 NAME = re.compile(r"[a-z0-9\-._]+")
 _REFERENCE = re.compile(r"([a-z0-9\-._]+)(?:/versions/([1-9][0-9]{0,8}))?")
+
+
+def _readiness(value: object) -> object:
+    from hpcrun import probes
+
+    return model_of(probes.Probe, probes.short(value))
+
+
+if TYPE_CHECKING:
+    from hpcrun.probes import Probe
+else:
+    Probe = Annotated[Any, MadeBy(_readiness)]
 
 
 class Amounts(Model):
@@ -50,8 +83,8 @@ class Amounts(Model):
 class Resources(Model):
     """Tyger's resources. Slurm allots one amount and caps at it: the limit where there is one, else the request."""
 
-    requests: Amounts = Amounts()
-    limits: Amounts = Amounts()
+    requests: Amounts = Amounts.model_construct()
+    limits: Amounts = Amounts.model_construct()
     gpu: Annotated[int, amount(quantity.kubernetes_count)] | None = None
     shm: Annotated[int, amount(quantity.kubernetes_memory)] | None = None
     """Size of /dev/shm in MiB; container runtimes whose template asks for it get it, else the node's own holds."""
@@ -65,6 +98,9 @@ class Resources(Model):
     def memory(self) -> int | None:
         """MiB of one process."""
         return self.limits.memory or self.requests.memory
+
+
+ResourcesGiven = Annotated[Resources, MadeBy.the(Resources)]
 
 
 class Program(Model):
@@ -81,7 +117,7 @@ class Program(Model):
     """Where the program starts; the directory of the submission by default, for workers that of their run."""
     image: Text | None = None
     """A container image, run by the site's runtime."""
-    resources: Resources = Resources()
+    resources: ResourcesGiven = Resources.model_construct()
     cpus: Count | None = None
     """CPUs of one process, 1 by default; wins over resources, as memory and gpus do."""
     memory: Memory | None = None
@@ -123,7 +159,7 @@ class Codespec(Program):
     """The most copies a run may ask for; no bound by default."""
     endpoints: Endpoints = {}
     """Workers: names of ports that they listen on."""
-    readiness: ProbeGiven | None = None
+    readiness: Probe | None = None
     """Workers: what must hold before the job starts, besides that every endpoint accepts connections."""
     restart: Literal["never", "always"] = "never"
     """Workers: whether one that exits is started again (Tyger's behaviour) or fails the attempt."""
@@ -145,6 +181,8 @@ def spelled(source: Source) -> Source:
     if isinstance(found.values.get("resources"), dict):
         found = found.replaced("resources", resources_spelled(found.inner("resources")))
     if isinstance(found.values.get("readiness"), dict):
+        from hpcrun import probes
+
         found = found.replaced("readiness", probes.spelled(found.inner("readiness")))
     return found
 
@@ -216,7 +254,8 @@ def _given(value: object) -> object:
 
 
 CodespecGiven = Annotated[
-    Annotated[str, pydantic.Tag("function-named")] | Annotated[Codespec, pydantic.Tag("function-inline")],
+    Annotated[str, pydantic.Tag("function-named")]
+    | Annotated[Codespec, MadeBy.the(Codespec), pydantic.Tag("function-inline")],
     pydantic.Discriminator(kind_of),
     BeforeValidator(_given),
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from hpcrun import admission, topology, workflows
+from hpcrun import admission, topology
 from hpcrun.cluster import Limits
 from hpcrun.codespec import Codespec
 from hpcrun.config import Config, NodePool
@@ -17,6 +18,9 @@ from hpcrun.quotas import Where
 from hpcrun.retry import BUDGETS
 from hpcrun.roles import Setting, Submission, exported, node_pool, reference, role_of
 from hpcrun.spec import RunSpec
+
+if TYPE_CHECKING:
+    from hpcrun import workflows
 
 START_TIMEOUT = 600.0
 """Seconds until workers must be up, where the spec does not say."""
@@ -38,11 +42,13 @@ def compile_plan(
     names, settings = exported(spec.export)
     prologue = "\n".join(part for part in (config.prologue, spec.prologue or "") if part)
     setting = Setting(config, asked, "", settings, prologue)
-    workflow = None if spec.workflow is None else workflows.of_spec(setting, spec, limits, named)
+    if spec.workflow is None:
+        return _plan(setting, spec, limits, names, _program(setting, spec, limits, named, None))
+    from hpcrun import workflows
+
+    workflow = workflows.of_spec(setting, spec, limits, named)
     if isinstance(workflow, workflows.Whole):
         return _plan(setting, spec, limits, names, _workflow(setting, spec, limits, workflow))
-    if workflow is None:
-        return _plan(setting, spec, limits, names, _program(setting, spec, limits, named, None))
     try:
         decided = _program(setting, workflow.spec, limits, named, workflow)
         return _plan(setting, workflow.spec, limits, names, decided)
@@ -147,6 +153,8 @@ def _workflow(setting: Setting, spec: RunSpec, limits: Limits, whole: workflows.
         1, default_time=_default_time(limits), placement=whole.placement,
     )  # fmt: skip
     batch = Batch(index=0, first=0, count=1, array=False, throttle=None, pack=1, after=None)
+    from hpcrun import workflows
+
     return _Decided(workflows.name_of(spec), wanted, (batch,), whole.placement.gpus, whole.reason, whole.tasks)
 
 
@@ -170,6 +178,8 @@ def wheres(spec: RunSpec, config: Config) -> tuple[Where, ...]:
 def bare_mounts(spec: RunSpec, named: Mapping[str, Codespec]) -> tuple[str, ...]:
     """The folders that programs without an image want to find where they are."""
     if spec.workflow is not None:
+        from hpcrun import workflows
+
         programs = workflows.programs(spec, named)
     else:
         programs = [_job_program(spec, named), *([_worker_program(spec, named)] if spec.worker else [])]
@@ -190,7 +200,7 @@ def _check_dependency(spec: RunSpec, *, chained: bool, upstream: bool) -> None:
 
 def _job_program(spec: RunSpec, named: Mapping[str, Codespec]) -> Codespec:
     """What the job executes: its codespec, and what the run says beside it laid over that."""
-    base = named[spec.codespec] if isinstance(spec.codespec, str) else spec.codespec or Codespec()
+    base = named[spec.codespec] if isinstance(spec.codespec, str) else spec.codespec or Codespec.model_construct()
     over = {
         field: value
         for field in ("command", "script", "args", "working_dir", "image", "mounts", "cpus", "memory", "gpus", "nodes",

@@ -18,17 +18,22 @@ from pydantic import BeforeValidator, Field
 
 from hpcrun import quantity
 from hpcrun.errors import ConfigError, SpecError
-from hpcrun.fields import EntryError, Path, Place, Source, all_of, canonical, shown, snake, suggestion, validated
+from hpcrun.fields import (
+    EntryError,
+    Path,
+    Place,
+    Source,
+    all_of,
+    canonical,
+    shown,
+    snake,
+    suggestion,
+    validated,
+)
+from hpcrun.settings_files import DEFAULTS, below_home, files, is_plain
 from hpcrun.spec import spelled
-from hpcrun.values import Code, Mounts, Word
+from hpcrun.values import Code, MadeBy, Mounts, Word
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-SITE_FILE = "/etc/hpcrun/hpcrun.toml"
-PROJECT_FILE = "hpcrun.toml"
 _TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column \d+\)")
 _ENVIRON = {
     field: f"HPCRUN_{field.upper()}" for field in ("home", "cluster", "poller", "node_python", "templates", "codespecs")
@@ -36,7 +41,7 @@ _ENVIRON = {
 
 
 class _Table(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -149,21 +154,21 @@ def _word_problems(word: str, known: tuple[str, ...]) -> Iterator[str]:
 # Sylphx's tiers (its documentation, Machine Tiers). Slurm allots whole CPUs, so those below one get one; they count
 # as what Sylphx counts.
 TIERS = {
-    "nano": Machine(cpus=1, memory=256, units=0.125),
-    "micro": Machine(cpus=1, memory=512, units=0.25),
-    "small": Machine(cpus=1, memory=1024, units=0.5),
-    "standard": Machine(cpus=1, memory=2048),
-    "large": Machine(cpus=2, memory=4096),
-    "xlarge": Machine(cpus=4, memory=8192),
-    "2xlarge": Machine(cpus=8, memory=16384),
-    "mem-2xlarge": Machine(cpus=4, memory=32768),
+    "nano": Machine.model_construct(cpus=1, memory=256, units=0.125),
+    "micro": Machine.model_construct(cpus=1, memory=512, units=0.25),
+    "small": Machine.model_construct(cpus=1, memory=1024, units=0.5),
+    "standard": Machine.model_construct(cpus=1, memory=2048),
+    "large": Machine.model_construct(cpus=2, memory=4096),
+    "xlarge": Machine.model_construct(cpus=4, memory=8192),
+    "2xlarge": Machine.model_construct(cpus=8, memory=16384),
+    "mem-2xlarge": Machine.model_construct(cpus=4, memory=32768),
 }
 
 
 class Config(_Table):
     """All settings, decided."""
 
-    home: str = "~/.hpcrun"
+    home: str = DEFAULTS["home"]
     """Where run folders are; on a file system that the nodes share."""
     cluster: Literal["auto", "slurm", "local"] = "auto"
     poller: Literal["squeue", "pyslurm"] = "squeue"
@@ -184,9 +189,9 @@ class Config(_Table):
     """Where named codespecs are kept; the folder codespecs in `home` by default. A group may share one."""
     defaults: dict[str, Any] = {}
     """Fields of a spec that does not say otherwise."""
-    node_pools: dict[str, NodePool] = {}
-    machines: dict[str, Machine] = {}
-    containers: Containers = Containers()
+    node_pools: dict[str, Annotated[NodePool, MadeBy.the(NodePool)]] = {}
+    machines: dict[str, Annotated[Machine, MadeBy.the(Machine)]] = {}
+    containers: Annotated[Containers, MadeBy.the(Containers)] = Containers.model_construct()
     places: dict[Path, Place] = Field({}, exclude=True)
     """Where each default stands, for errors."""
 
@@ -212,40 +217,19 @@ def load(environ: Mapping[str, str], cwd: str) -> Config:
         config.model_copy(update={"places": found.places}).default_fields()
     except SpecError as error:
         raise ConfigError(error.problem, file=error.file, line=error.line, field=error.field) from error
-    home = os.path.abspath(_home(config.home, environ))
-    if any(ord(char) < 32 or char == "\x7f" for char in home):
+    home = os.path.abspath(below_home(config.home, environ))
+    if not is_plain(home):
         place = found.place(("home",))
         problem = f"found a control character in {home!r}, wanted a plain path: Slurm cannot name it"
         raise ConfigError(problem, file=place.file, line=place.line, field=place.field or "home")
     return config.model_copy(update={"home": home, "machines": {**TIERS, **config.machines}, "places": found.places})
 
 
-def _home(text: str, environ: Mapping[str, str]) -> str:
-    if text == "~" or text.startswith("~/"):
-        return environ.get("HOME", os.path.expanduser("~")) + text[1:]
-    return os.path.expanduser(text)
-
-
-def files(environ: Mapping[str, str], cwd: str) -> list[str]:
-    """The settings files that hold in the directory `cwd`, those that win last."""
-    user = environ.get("XDG_CONFIG_HOME") or _home("~/.config", environ)
-    named = environ.get("HPCRUN_CONFIG")
-    candidates = [SITE_FILE, os.path.join(user, "hpcrun", "hpcrun.toml"), _nearest(cwd)]
-    return [path for path in candidates if path and os.path.exists(path)] + ([named] if named else [])
-
-
-def _nearest(cwd: str) -> str | None:
-    folder = os.path.abspath(cwd)
-    while True:
-        path = os.path.join(folder, PROJECT_FILE)
-        if os.path.exists(path):
-            return path
-        if folder == os.path.dirname(folder):
-            return None
-        folder = os.path.dirname(folder)
-
-
 def _read(path: str) -> Source:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from hpcrun import quantity
 from hpcrun.config import Config, NodePool
-from hpcrun.placement import Placement
 from hpcrun.plan import Role
 from hpcrun.retry import delay
 from hpcrun.spec import RunSpec
 from hpcrun.topology import Shape, fixed_ports
 
 if TYPE_CHECKING:
+    from hpcrun.placement import Placement
     from hpcrun.states import Cause
 
 TIME_MARGIN = 60

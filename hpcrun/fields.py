@@ -7,8 +7,8 @@ table allows into one; `validated` makes a pydantic model of it and turns what p
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -160,6 +160,8 @@ def snake(key: str) -> str:
 
 def suggestion(found: str, known: list[str]) -> str:
     """`` Did you mean `x`?`` for the nearest of `known`, or nothing."""
+    import difflib  # of use to mistakes alone
+
     near = difflib.get_close_matches(found, known, n=1, cutoff=0.6)
     return f" Did you mean `{near[0]}`?" if near else ""
 
@@ -237,13 +239,24 @@ def all_of(known: list[str]) -> str:
     return " Wanted one of: " + ", ".join(sorted(known))
 
 
+_BUILDING = threading.Lock()
+
+
+def model_of(model: type[Model], values: Any) -> Model:
+    """The model of `values`, its validators built when they are first needed. Raises pydantic's ValidationError."""
+    if not model.__pydantic_complete__:
+        with _BUILDING:  # pydantic's own building takes back what another thread has built
+            model.model_rebuild()
+    return model.model_validate(values)
+
+
 def validated(model: type[Model], source: Source) -> Model:
     """The model that `source` describes.
 
     Raises SpecError for the first thing that is wrong, with its place.
     """
     try:
-        return model.model_validate(source.values)
+        return model_of(model, source.values)
     except pydantic.ValidationError as error:
         first, *others = error.errors()
         path = tuple(part for part in first["loc"] if not str(part).startswith("function-"))

@@ -148,7 +148,7 @@ class Poller(Slurm):
         """What pyslurm says of the jobs of user `of`, as squeue would print it; None where anything goes wrong."""
         argv = (sys.executable, "-c", _READER, json.dumps(sys.path), str(of))
         try:
-            done = self._run(argv, self._environ, PYSLURM_DEADLINE)
+            done = self._run(argv, self._asking, PYSLURM_DEADLINE)
         except ClusterUnavailable:
             return None
         text, end, rest = done.out.rpartition("END\n")
@@ -164,8 +164,13 @@ def _first(command: str, path: str) -> str:
 def _from_settings() -> str:
     """The setting ``poller``; ``squeue`` where settings cannot be read, as on a node."""
     try:
-        from hpcrun.config import load
+        from hpcrun.settings_files import at_a_glance
 
-        return load(os.environ, os.getcwd()).poller
+        found = at_a_glance("poller", os.environ, os.getcwd())
+        if found is None:
+            from hpcrun.config import load
+
+            found = load(os.environ, os.getcwd()).poller
+        return found
     except (ImportError, HpcrunError, OSError):  # whoever needs the settings complains of them
         return "squeue"

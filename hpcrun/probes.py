@@ -170,7 +170,8 @@ _CHECKS: dict[type[Probe], dict[str, type[Model]]] = {
 }  # fmt: skip
 
 
-def _probe(value: object) -> object:
+def short(value: object) -> object:
+    """A probe whose ``exec`` may be the list of its command alone, with that as a mapping."""
     if isinstance(value, Mapping) and "exec" in value and isinstance(value["exec"], list):
         return {**value, "exec": {"command": value["exec"]}}
     return value
@@ -188,7 +189,5 @@ def spelled(source: Source, model: type[Probe] = Probe) -> Source:
     return found
 
 
-ProbeGiven = Annotated[Probe, BeforeValidator(_probe)]
-"""A probe; ``exec: [COMMAND]`` is short for ``exec: {command: [COMMAND]}``."""
-TaskProbeGiven = Annotated[TaskProbe, BeforeValidator(_probe)]
-"""The same for a task."""
+TaskProbeGiven = Annotated[TaskProbe, BeforeValidator(short)]
+"""A task's probe; ``exec: [COMMAND]`` is short for ``exec: {command: [COMMAND]}``."""

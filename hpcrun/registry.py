@@ -21,10 +21,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
-
 from hpcrun import codespec, specfile
 from hpcrun.codespec import Codespec
 from hpcrun.config import Config
@@ -235,6 +231,8 @@ def _meaning(made: Codespec) -> dict[str, Any]:
 
 def as_yaml(values: Mapping[str, Any]) -> str:
     """`values` as YAML, in their order and without aliases."""
+    from ruamel.yaml import YAML  # which most runs do without
+
     out = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
@@ -323,6 +321,10 @@ def _plain_file(path: str, flags: int) -> int:
 
 def _has_aliases(text: str) -> bool:
     """Whether aliases stand in `text`: a few lines of them make gigabytes. What is no YAML at all has none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.events import AliasEvent
+
     try:
         return any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text))
     except (YAMLError, ValueError, RecursionError):

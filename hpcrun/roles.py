@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+from typing import TYPE_CHECKING
 
 from hpcrun.codespec import Codespec
 from hpcrun.config import Config, Machine, NodePool
@@ -13,8 +14,10 @@ from hpcrun.environ import OWN_NODE, RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.errors import SpecError
 from hpcrun.fields import suggestion
 from hpcrun.plan import Probe, Role, Upstream
-from hpcrun.probes import Probe as AskedProbe
-from hpcrun.probes import TaskProbe
+
+if TYPE_CHECKING:
+    from hpcrun.probes import Probe as AskedProbe
+    from hpcrun.probes import TaskProbe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Setting:
 def node_pool(name: str | None, config: Config, field: str) -> NodePool:
     """The node pool of this name. Raises SpecError where there is none."""
     if name is None:
-        return NodePool()
+        return NodePool.model_construct()
     if name not in config.node_pools:
         raise _unknown(field, name, sorted(config.node_pools))
     return config.node_pools[name]
@@ -59,7 +62,7 @@ def node_pool(name: str | None, config: Config, field: str) -> NodePool:
 
 def _machine(name: str | None, config: Config, field: str) -> Machine:
     if name is None:
-        return Machine()
+        return Machine.model_construct()
     if name not in config.machines:
         raise _unknown(field, name, sorted(config.machines))
     return config.machines[name]

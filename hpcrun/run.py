@@ -79,7 +79,7 @@ class Run:
         `home` is where runs are kept; by default the one that the settings name.
         Raises RunNotFound when there is none, or more than one.
         """
-        return cls(find(asked, home or _default_home()))
+        return cls(find(asked, home or home_here()))
 
     @property
     def id(self) -> str:
@@ -357,10 +357,16 @@ def statuses(runs: Sequence[Run], max_age: float = LATELY) -> list[RunStatus]:
     return [fold(run.plan, one) for run, one in zip(runs, seen)]
 
 
-def _default_home() -> str:
-    from hpcrun.config import load
+def home_here() -> str:
+    """Where run folders are, by the settings that hold here. Raises ConfigError."""
+    from hpcrun.settings_files import home_at_a_glance  # nodes know the folders
 
-    return load(os.environ, os.getcwd()).home
+    found = home_at_a_glance(os.environ, os.getcwd())
+    if found is None:
+        from hpcrun.config import load
+
+        found = load(os.environ, os.getcwd()).home
+    return found
 
 
 def runs_folder(home: str) -> str:

@@ -11,8 +11,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
-import jinja2
-
 from hpcrun.errors import TemplateError
 from hpcrun.indexes import fold_indexes
 from hpcrun.plan import Batch, Plan
@@ -68,7 +66,7 @@ def render(
         components=others,
         sections=list(zip(own, [first, *others], strict=False)),
         copy=shlex.quote(run.batch_script),
-        options=shlex.join(batch.words(tasks)),
+        options=shlex.join(batch.words(tasks)).replace("\n", " "),  # in a comment of one line
         run_id=plan.run_id,
         batch=batch.index,
         covers=_covers(plan, batch, tasks),
@@ -146,6 +144,8 @@ _WHERE = ("partition", "account", "qos", "constraint", "reservation")
 
 
 def _rendered(text: str, called: str, **values: object) -> str:
+    import jinja2  # 20 ms, which commands that submit nothing do without
+
     engine = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     try:
         rendered = engine.from_string(text).render(**values)

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from hpcrun import backends, quantity, variables, workflow
 from hpcrun import codespec as programs
-from hpcrun.backends import Backend
+from hpcrun import quantity
 from hpcrun.codespec import Codespec, CodespecGiven, Program
-from hpcrun.fields import EntryError, Place, Source, all_of, canonical, dotted, shown, snake, suggestion, validated
+from hpcrun.fields import (
+    EntryError,
+    Place,
+    Source,
+    all_of,
+    canonical,
+    dotted,
+    model_of,
+    shown,
+    snake,
+    suggestion,
+    validated,
+)
 from hpcrun.indexes import MAX_INDEXES
 from hpcrun.retry import BUDGETS
 from hpcrun.sbatch_options import BARE, FLAGS, KNOWN, OWNED, SPEC_FIELDS
-from hpcrun.values import Code, Count, Model, Text, Warned, one_line
-from hpcrun.workflow import VariablesGiven, Workflow
+from hpcrun.values import Code, Count, MadeBy, Model, Text, Warned, one_line
 
 SPELLINGS = {
     **programs.SPELLINGS,
@@ -52,7 +62,7 @@ ABSENT = (
         ],
         _NOT_YET,
     )
-    | workflow.ABSENT
+    | programs.ABSENT_IN_RUN
 )
 """Fields of the systems that hpcrun learns from which it refuses by name."""
 
@@ -136,6 +146,39 @@ Retries = Annotated[dict[str, int], BeforeValidator(_retries)]
 Runs = Annotated[list[str], BeforeValidator(_runs)]
 
 
+def _workflow(value: object) -> object:
+    from hpcrun import workflow
+
+    return model_of(workflow.Workflow, value)
+
+
+def _variable(value: object) -> object:
+    from hpcrun import workflow
+
+    return model_of(workflow.Variable, value)
+
+
+def _variable_names(value: object) -> object:
+    from hpcrun import workflow
+
+    return workflow.variable_names(value)
+
+
+def _backend(value: object) -> object:
+    from hpcrun import backends
+
+    return model_of(backends.Backend, value)
+
+
+if TYPE_CHECKING:
+    from hpcrun.backends import Backend
+    from hpcrun.workflow import Variable, Workflow
+else:
+    Backend = Annotated[Any, MadeBy(_backend)]
+    Variable = Annotated[Any, MadeBy(_variable)]
+    Workflow = Annotated[Any, MadeBy(_workflow)]
+
+
 class Worker(Model):
     """The workers of a run: what they execute, where, and how many (Tyger's code target)."""
 
@@ -156,7 +199,7 @@ class RunSpec(Program):
     """Any text; the program's name by default."""
     codespec: CodespecGiven | None = None
     """What the job executes; a name, or inline."""
-    worker: Worker | None = None
+    worker: Annotated[Worker, MadeBy.the(Worker)] | None = None
     """The workers that each shard's job needs before it starts."""
     shards: Annotated[Count, Field(le=MAX_INDEXES)] | None = None
     """How many indices the run has; none by default, which is one program and no shard variables of Velda."""
@@ -208,7 +251,7 @@ class RunSpec(Program):
     """Any of sbatch's long options."""
     workflow: Workflow | None = None
     """The tasks of a graph, instead of a program."""
-    variables: VariablesGiven = {}
+    variables: Annotated[dict[str, Variable], BeforeValidator(_variable_names)] = {}
     """The variables that the tasks are given, and that expressions ask for."""
     version: Annotated[Literal["0.1"], BeforeValidator(str)] | None = None
     """The format of nv-sflow's files."""
@@ -247,6 +290,10 @@ def spelled(source: Source) -> Source:
         )
     if isinstance(found.values.get("resources"), dict):
         found = found.replaced("resources", programs.resources_spelled(found.inner("resources")))
+    if not found.values.keys() & {"workflow", "variables", "backends"}:
+        return found
+    from hpcrun import backends, workflow
+
     return backends.spelled(workflow.sections_spelled(found))
 
 
@@ -340,6 +387,8 @@ _RESOLVED = ("name", "timeout", "run_timeout", "nodes", "max_parallel", "working
 
 def _of_workflow(found: Source) -> RunSpec:
     """The spec of a workflow; what its tasks say is looked at when they are expanded."""
+    from hpcrun import backends, variables
+
     for field, instead in _IN_TASKS.items():
         if found.values.get(field, RunSpec.model_fields[field].default) != RunSpec.model_fields[field].default:
             raise found.error((field,), f"found `{field}` beside `workflow`, wanted {instead}")

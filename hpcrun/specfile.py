@@ -8,11 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.reader import ReaderError
-
 from hpcrun.errors import SpecError
 from hpcrun.fields import Path, Place, Source, shown
 
@@ -35,6 +30,10 @@ def read(path: str) -> Source:
 
 def parse(text: str, path: str) -> Source:
     """The values in `text`; `path` is what errors call it."""
+    from ruamel.yaml import YAML  # which a run without a file does not need
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
+
     places: dict[Path, Place] = {(): Place(path, 1)}
     try:
         loaded = YAML(typ="rt").load(text)
@@ -58,6 +57,8 @@ def parse(text: str, path: str) -> Source:
 
 def _plain(node: Any, at: Path, path: str, places: dict[Path, Place]) -> Any:
     """`node` without ruamel's types, its places noted on the way."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
     if isinstance(node, CommentedMap):
         for key, (line, *_) in (node.lc.data or {}).items():
             places[(*at, key)] = Place(path, line + 1)
@@ -125,6 +126,9 @@ def _structure(text: str) -> Any:
 
 
 def _scalar(text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         return _plain(YAML(typ="rt").load(text), (), "--set", {}) if text else ""
     except (YAMLError, ValueError, RecursionError):
@@ -147,6 +151,8 @@ def from_options(options: Mapping[str, Any], names: Mapping[str, str]) -> Source
 
 def text(values: Mapping[str, Any]) -> str:
     """`values` as YAML that `parse` reads back."""
+    from ruamel.yaml import YAML
+
     out = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False

@@ -11,10 +11,11 @@ from typing import Annotated, Any, NamedTuple
 
 import pydantic
 from pydantic import BeforeValidator, Field
+from pydantic_core import core_schema
 
 from hpcrun import quantity
 from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES, shell_safe
-from hpcrun.fields import EntryError, shown
+from hpcrun.fields import EntryError, model_of, shown
 
 _ENDPOINT = re.compile(r"[A-Za-z]([-_A-Za-z0-9]*[A-Za-z0-9])?")
 
@@ -22,7 +23,26 @@ _ENDPOINT = re.compile(r"[A-Za-z]([-_A-Za-z0-9]*[A-Za-z0-9])?")
 class Model(pydantic.BaseModel):
     """A mapping of which every key is known."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class MadeBy:
+    """For a field whose model is built, and whose module loaded, when there is a value: most specs have none.
+
+    `make` makes what a spec is to have there of what it was given; what is wrong with that is reported under the field,
+    as with a model that pydantic has built into another one.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    @classmethod
+    def the(cls, model: type[pydantic.BaseModel]) -> MadeBy:
+        """For a model whose module is there."""
+        return cls(lambda value: model_of(model, value))
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._make)
 
 
 def _text(value: object) -> object:

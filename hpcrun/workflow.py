@@ -13,27 +13,20 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from hpcrun import codespec as programs
 from hpcrun import probes, quantity
-from hpcrun.codespec import CodespecGiven
+from hpcrun.codespec import ABSENT_IN_RUN, NOT_OURS, CodespecGiven
 from hpcrun.environ import RESERVED_NAMES, RESERVED_PREFIXES
 from hpcrun.fields import EntryError, Source, by_name, canonical, placed, shown
 from hpcrun.probes import TaskProbe, TaskProbeGiven
 from hpcrun.values import Command, Env, Memory, Model, Mounts, Script, Text
 
-NOT_OURS = "found a field of nv-sflow's that hpcrun does not have"
-ABSENT = {
-    "artifacts": f"{NOT_OURS}; wanted the files where the nodes see them, and their paths as variables",
-    "operators": f"{NOT_OURS}: on Slurm it starts tasks by srun, locally by themselves; wanted `image` for a container",
-    "storage": f"{NOT_OURS}; wanted a last task that takes the results where they are to be",
-}
-"""Fields of nv-sflow's files which hpcrun refuses by name."""
 _ABSENT_IN_WORKFLOW = {
-    "upload_all": ABSENT["storage"],
+    "upload_all": ABSENT_IN_RUN["storage"],
     "monitor": f"{NOT_OURS}; wanted a task that runs the monitor",
 }
 _ABSENT_IN_TASK = {
     "outputs": f"{NOT_OURS}; wanted a script that writes into $SFLOW_TASK_OUTPUT_DIR what is to be kept",
     "result": f"{NOT_OURS}; wanted a script that writes into $SFLOW_TASK_OUTPUT_DIR what is to be kept",
-    "uploads": ABSENT["storage"],
+    "uploads": ABSENT_IN_RUN["storage"],
     "monitor": _ABSENT_IN_WORKFLOW["monitor"],
     "ports": f"{NOT_OURS}; wanted the port as a variable, and the address as task.NAME.nodes[0].ip_address",
     "variables": "found variables of one task, wanted them under `variables`, or in the task's `env`",
@@ -62,7 +55,8 @@ def _short(field: str) -> BeforeValidator:
     return BeforeValidator(lambda value: value if isinstance(value, (Mapping, Model)) else {field: value})
 
 
-def _variable_names(value: object) -> object:
+def variable_names(value: object) -> object:
+    """`value`, variables by name. Raises EntryError for a name that no variable of a program may have."""
     for name in value if isinstance(value, Mapping) else ():
         if not name or "=" in name or "\0" in name:
             raise EntryError(name, f"found the variable name {name!r}, wanted a name without = or NUL")
@@ -94,9 +88,6 @@ class Variable(Model):
     type: Literal["string", "integer", "float", "boolean", "list", "dict"] | None = None
     """What the value is made into; what it is in YAML by default."""
     description: str | None = None
-
-
-VariablesGiven = Annotated[dict[str, Variable], BeforeValidator(_variable_names)]
 
 
 class Replicas(Model):

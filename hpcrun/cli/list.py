@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 
 import click
 
-from hpcrun import config
 from hpcrun.cli.table import columns
 from hpcrun.errors import RunFolderError
-from hpcrun.run import Run, all_paths, statuses
+from hpcrun.run import Run, all_paths, home_here, statuses
 from hpcrun.status import RunStatus
 
 
@@ -21,7 +19,7 @@ from hpcrun.status import RunStatus
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(limit: int, as_json: bool) -> None:
     """List the runs there are, the newest first."""
-    home = config.load(os.environ, os.getcwd()).home
+    home = home_here()
     found = _found(list(reversed(all_paths(home)[-limit:])))
     if as_json:
         click.echo(json.dumps([_brief(status) for status in found]))

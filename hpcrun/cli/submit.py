@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from hpcrun.cli.compile import show
 from hpcrun.cli.options import RunCommand, prepared, run_options
 from hpcrun.submission import carry_out
 
@@ -27,6 +26,8 @@ def command(words: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any
     """
     decided = prepared(words, options)
     if dry_run:
+        from hpcrun.cli.compile import show
+
         show(decided, as_json=as_json)
         return
     run = carry_out(decided)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from unit.made import plan
 
-from hpcrun import config
+from hpcrun import config, settings_files
 from hpcrun.errors import ConfigError
 
 
@@ -16,7 +16,7 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     """Where the files of site, user and project are; none is there yet."""
     (tmp_path / "project" / "below").mkdir(parents=True)
     (tmp_path / "home" / ".config" / "hpcrun").mkdir(parents=True)
-    monkeypatch.setattr(config, "SITE_FILE", str(tmp_path / "site.toml"))
+    monkeypatch.setattr(settings_files, "SITE_FILE", str(tmp_path / "site.toml"))
     return {
         "site": tmp_path / "site.toml",
         "user": tmp_path / "home" / ".config" / "hpcrun" / "hpcrun.toml",
@@ -45,6 +45,40 @@ def test_who_wins(files: dict[str, Path], tmp_path: Path) -> None:
         said.append(load(tmp_path, **environ).node_python)
     said.append(load(tmp_path, HPCRUN_CONFIG=str(tmp_path / "named.toml"), HPCRUN_NODE_PYTHON="/variable").node_python)
     assert said == ["/site", "/user", "/project", "/named", "/variable"]
+
+
+SEEN = [
+    ("", "", "{home}/.hpcrun"),
+    ('home = "/site"', "", "/site"),
+    ('home = "/site"', 'home = "~/runs"\n[machines.nano]\ncpus = 2', "{home}/runs"),
+    ("grace = 5", 'cluster = "local"', "{home}/.hpcrun"),
+    ('home = "/site"\n[defaults]\ncpus = "many"', "", "/site"),  # of no matter to who asks where runs are
+]
+NOT_SEEN = ['hoem = "/site"', "home = 3", "home =", 'home = "/a\\nb"', 'Home = "/site"']
+
+
+@pytest.mark.parametrize(("site", "project", "wanted"), SEEN)
+def test_home_at_a_glance(files: dict[str, Path], tmp_path: Path, site: str, project: str, wanted: str) -> None:
+    """Most commands ask for nothing else: the same as when all settings are read, without reading them."""
+    files["site"].write_text(site)
+    files["project"].write_text(project)
+    environ = {"HOME": str(tmp_path / "home")}
+    cwd = str(tmp_path / "project" / "below")
+    assert settings_files.home_at_a_glance(environ, cwd) == wanted.format(home=tmp_path / "home") == load(tmp_path).home
+    assert settings_files.home_at_a_glance({**environ, "HPCRUN_HOME": "/other"}, cwd) == "/other"
+
+
+@pytest.mark.parametrize("text", NOT_SEEN)
+def test_mistakes_are_not_overlooked(files: dict[str, Path], tmp_path: Path, text: str) -> None:
+    """Whatever is not plain is left to who reads all settings, and says what is wrong with them."""
+    files["site"].write_text(text)
+    environ, cwd = {"HOME": str(tmp_path / "home")}, str(tmp_path)
+    assert settings_files.home_at_a_glance(environ, cwd) is None
+
+
+def test_every_setting_is_known_by_name() -> None:
+    """The names that a glance takes for settings are those there are."""
+    assert set(config.Config.model_fields) - {"places"} == settings_files.SETTINGS
 
 
 def test_tables_are_merged(files: dict[str, Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hpcrun import config
+from hpcrun import config, settings_files
 from hpcrun.config import Containers
 from hpcrun.containers import wrapped
 from hpcrun.errors import ConfigError, SpecError
@@ -342,7 +342,7 @@ WHOLE = GIVEN + 'command = ["p", "{mounts}", "{image}"]\nmount = ["-v{source}:{t
 )  # fmt: skip
 def test_settings_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
     """Each has one clear error, with the key and its line."""
-    monkeypatch.setattr(config, "SITE_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(settings_files, "SITE_FILE", str(tmp_path / "none"))
     (tmp_path / "hpcrun.toml").write_text(f"[containers]\n{text}\n")
     with pytest.raises(ConfigError) as caught:
         config.load({"HOME": str(tmp_path)}, str(tmp_path))
@@ -358,7 +358,7 @@ def test_settings_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Monke
     text = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
     blocks = [block.split("```")[0] for block in text.split("```toml\n")[1:]]
     tables = [block for block in blocks if "[containers]" in block]
-    monkeypatch.setattr(config, "SITE_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(settings_files, "SITE_FILE", str(tmp_path / "none"))
     runtimes = []
     for table in tables:
         (tmp_path / "hpcrun.toml").write_text(table)

@@ -8,10 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import hpcrun
 from hpcrun import runtime
 
 ROOT = Path(__file__).parents[2]
+_OF_WORKFLOWS = {
+    f"hpcrun.{name}" for name in ("workflow", "workflows", "expansion", "expressions", "backends", "probes")
+}
 
 
 def test_contracts() -> None:
@@ -53,6 +58,30 @@ def _file(package: Path, name: str) -> str:
     below = name.split(".")[1:]
     folder = package.joinpath(*below).is_dir()
     return "/".join([*below, "__init__"] if folder else below)
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (["submit", "--cluster=local", "--dry-run", "-N", "3", "--", "true"], {"jinja2", "ruamel"} | _OF_WORKFLOWS),
+        (["submit", "--cluster=slurm", "-N", "3", "--", "true"], _OF_WORKFLOWS),
+        (["list"], {"pydantic", "jinja2", "ruamel", "hpcrun.submission"} | _OF_WORKFLOWS),
+        (["hosts", "expand", "n[1-2]"], {"pydantic", "jinja2", "ruamel", "hpcrun.run"}),
+        (["--help"], {"pydantic", "jinja2", "ruamel", "hpcrun.run"}),
+    ],
+)
+def test_commands_load_what_they_need(tmp_path: Path, words: list[str], without: set[str]) -> None:
+    """A command whose spec has no file, expression or workflow loads nothing that is for these."""
+    for name, said in (("sbatch", "echo 1"), ("scontrol", "echo MaxArraySize = 1001"), ("squeue", ":")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / name).chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "HPCRUN_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-X", "importtime", "-m", "hpcrun", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environ, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "hpcrun.cli" in loaded
+    assert not loaded & without
 
 
 def test_processes_start_in_few_places() -> None:

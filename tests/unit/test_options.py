@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +285,13 @@ def test_variables_of_a_workflow(tmp_path: Path) -> None:
     ):
         done = CliRunner().invoke(main, ["compile", "--set", words, "spec.yaml"], prog_name="hpcrun")
         assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [(["hosts", "expand", "n[1-2]"], 0, "n1\nn2\n"), (["hots"], 2, "")])
+def test_the_command_ends_as_it_is_to(words: list[str], code: int, said: str) -> None:
+    """The process of a command ends early, with its exit code, all that it has printed, and what others left to do."""
+    program = "import atexit, sys; from hpcrun.cli import main; atexit.register(print, 'bye'); main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (code, f"{said}bye\n")
