@@ -26,8 +26,6 @@ _LINES_OF_CODE = 100
 class Header:
     """What a script tells sbatch."""
 
-    shebang: str = ""
-    """The first line."""
     options: tuple[Option, ...] = ()
     """Of the ``#SBATCH`` lines, in order, each with its component."""
     translated: tuple[Option, ...] = ()
@@ -60,10 +58,10 @@ def header(text: str, version: Version | None = None) -> Header:
         magic, foreign = _foreign(lines)
         translated = _TRANSLATE[magic](foreign) if magic else []
     except _Refused as refused:
-        return Header(lines[0], lines=tuple(line for _, line in marked), problems=(str(refused),))
+        return Header(lines=tuple(line for _, line in marked), problems=(str(refused),))
     kept = [line for line in _comments(lines) if line.startswith((*_MAGIC, *_BURST_BUFFER))]
     kept += [line for line in lines if magic and line.startswith(magic)]
-    return Header(lines[0], tuple(options), tuple(translated), len(components), tuple(kept))
+    return Header(tuple(options), tuple(translated), len(components), tuple(kept))
 
 
 def _unfit(text: str) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ import dataclasses
 import os
 import pwd
 import re
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
@@ -109,10 +111,11 @@ class Slurm:
 
     def __init__(self, environ: Mapping[str, str] | None = None, run: Runner = run_here) -> None:
         self._environ = scrubbed(os.environ if environ is None else environ)
+        self._asking = self._environ | _WHOLE
         self._run = run
 
     def _ask(self, *argv: str) -> Completed:
-        return self._run(argv, self._environ | _WHOLE, DEADLINE)
+        return self._run(argv, self._asking, DEADLINE)
 
     def _answer(self, *argv: str) -> str:
         done = self._ask(*argv)
@@ -192,6 +195,8 @@ class Slurm:
         done = self._run(command, self._environ, DEADLINE)
         said = _SUBMITTED.search(done.out)
         if done.code == 0 and said:
+            if done.err and sys.stderr is not None:  # what it warns of, and what a site's plug-in has to say
+                sys.stderr.write(done.err)
             return said[1]
         reason = _last_line(done)
         if NO_ANSWER.search(reason):
@@ -421,6 +426,8 @@ def sbatch_as_given(
         raise ClusterUnavailable(
             f"cannot start `sbatch`: {error.strerror}; is this a login node of Slurm's?"
         ) from error
+    # Ctrl-C in `sbatch --wait` ends sbatch, and that is this command's end.
+    before = signal.signal(signal.SIGINT, lambda number, _: process.send_signal(number))
     with process:
         try:
             if process.stdin is not None:
@@ -434,6 +441,7 @@ def sbatch_as_given(
             said = _ANSWER.match(_text(line))
             if said:
                 submitted(said["job"])
+    signal.signal(signal.SIGINT, before)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

@@ -155,7 +155,7 @@ def _role(command: tuple[str, ...], cwd: str) -> Role:
 def _defaults(script: Effective, *, requeue: bool) -> tuple[tuple[tuple[str, str | None], ...], ...]:
     """What stands before the script's own lines, for each component: what these do not say."""
     first: list[tuple[str, str | None]] = []
-    if script.get("job-name", 0) is None:
+    if script.get("job-name", 0) is None and not _of_several_lines(script):
         first.append(("job-name", script.job_name(script.line.script)))
     if script.get("open-mode", 0) is None:
         first.append(("open-mode", "append"))  # Slurm's own way is to begin anew with each start
@@ -164,9 +164,16 @@ def _defaults(script: Effective, *, requeue: bool) -> tuple[tuple[tuple[str, str
     return (tuple(first), *((),) * (script.components - 1))
 
 
+def _of_several_lines(script: Effective) -> bool:
+    """Whether the job has a name that no line of a script can hold: that of a file with a line break in its own."""
+    return "\n" in script.job_name(script.line.script)
+
+
 def _words(script: Effective) -> tuple[str, ...]:
     """The options of sbatch's command line: those of the environment, which rank below it, stand before its own."""
     of_environ = [option.spelled() for option in script.environment if not option.off and option.name not in _DECIDED]
+    if script.get("job-name", 0) is None and _of_several_lines(script):
+        of_environ.append(f"--job-name={script.job_name(script.line.script)}")
     sections: list[list[str]] = [[]]
     for word in script.line.option_words(without=_DECIDED):
         if word == SEPARATOR:

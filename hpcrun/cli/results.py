@@ -36,6 +36,11 @@ def command(run_id: str, chosen: str | None, path: bool, as_json: bool) -> None:
       python merge.py "$(hpcrun results last --path)"
     """
     run = Run.open(run_id)
+    if run.plan.batch_script is not None and not run.plan.batch_script.supervised:
+        raise UsageError(
+            f"run {run.id} is Slurm's alone, and has no folder for results: what its script leaves is where that says; "
+            f"`hpcrun logs {run.id}` shows its output"
+        )
     tables = _tables(run) if chosen is None and not path else ()
     if tables and not as_json:
         click.echo("\n".join(_table(table) for table in tables), nl=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
+import shutil
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,17 +15,21 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcrun import sbatch_line, slurm
-from hpcrun.errors import HpcrunError, SubmissionRefused
+from hpcrun.errors import ClusterUnavailable, HpcrunError, SubmissionRefused, UsageError
 from hpcrun.rundir import RunDir
 from hpcrun.sbatch_line import Effective, Line
 from hpcrun.sbatch_options import WRAPPED
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from hpcrun.run import Run
 
 _OWN = {**dict.fromkeys(WRAPPED, True), "dry-run": False}
 _ASKS = ("help", "usage", "version", "test-only", "autocomplete")
 """Options with which sbatch submits nothing."""
+_OPEN_FILE = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/([0-9]+)")
+"""A file that the shell has opened: ``sbatch <(make-script)``."""
 
 
 class _AsGiven(click.Command):
@@ -41,9 +48,12 @@ def command(words: Sequence[str]) -> None:
     if line.get("help") is not None:
         click.echo(_HELP)
     if any(line.get(name) is not None for name in _ASKS):
-        sys.exit(slurm.sbatch_as_given(line.words(), None, lambda _: None, sys.stdout.buffer))
-    source = _script(line)
-    if any(name in WRAPPED for name in own):
+        # Its standard input stays what it is: what asks for help may have no script.
+        source = _script(line, False) if _OPEN_FILE.fullmatch(line.script or "") else None
+        sys.exit(slurm.sbatch_as_given(*_handed_on(line, source), lambda _: None, _Output()))
+    supervised = any(name in WRAPPED for name in own)
+    source = _script(line, supervised)
+    if supervised:
         _supervised(own, line, source, words)
     elif "dry-run" in own:
         click.echo(shlex.join(["sbatch", *line.words()]))
@@ -78,18 +88,36 @@ What follows is sbatch's own help.
 """
 
 
-def _script(line: Line) -> bytes | None:
-    """The script's text; None where sbatch will say that there is none."""
+class _Output(io.FileIO):
+    """Standard output, which may be closed, full or nobody's: the job is submitted all the same, as with sbatch."""
+
+    def __init__(self) -> None:
+        closed = sys.stdout is None
+        super().__init__(os.devnull if closed else sys.stdout.fileno(), "wb", closefd=closed)
+
+    def write(self, text: Buffer, /) -> int:
+        """Write what can be written."""
+        try:
+            return super().write(text) or 0
+        except OSError:
+            return len(memoryview(text))
+
+
+def _script(line: Line, supervised: bool) -> bytes | None:
+    """The script's text; None where sbatch will say that there is none, or where only one of us can read it."""
     if line.wrap is not None:
         return sbatch_line.wrapped(line.wrap).encode("utf-8", "surrogateescape")
     if line.get("external") is not None:  # a job without a script
         return None
     if line.script is None:
-        return sys.stdin.buffer.read()
+        return sys.stdin.buffer.read() if sys.stdin is not None else b""
     search = os.environ.get("PATH", "")
-    path = sbatch_line.find_script(line.script, os.getcwd(), search, chdir=line.get("chdir"))
     try:
-        with open(path or line.script, "rb") as file:
+        path = sbatch_line.find_script(line.script, os.getcwd(), search, chdir=line.get("chdir")) or line.script
+        again = stat.S_ISREG(os.stat(path).st_mode) or _OPEN_FILE.fullmatch(line.script)
+        if not again and not supervised:
+            return None
+        with open(path, "rb") as file:
             return file.read()
     except OSError:
         return None
@@ -100,15 +128,32 @@ def _read(line: Line, source: bytes | None) -> Effective:
     return sbatch_line.effective(line, os.environ, header)
 
 
-def _on_input(line: Line, source: bytes | None) -> bytes | None:
-    """What sbatch gets on its standard input: the script, where it came to us that way."""
-    return source if line.script is None and line.wrap is None else None
+def _handed_on(line: Line, source: bytes | None) -> tuple[list[str], bytes | None]:
+    """sbatch's words, and what it gets on its standard input: the script, where we have read it off that.
+
+    What we have read off another file that is open, it finds in this process under the same number: a pipe is empty.
+    """
+    open_file = _OPEN_FILE.fullmatch(line.script or "")
+    if line.script is None:
+        return line.words(), source if line.wrap is None else None
+    if open_file is None or source is None:
+        return line.words(), None
+    number = int(open_file[1] or 0)
+    if number == 0:
+        return line.words(), source
+    copy = os.memfd_create("script")
+    with open(copy, "wb", closefd=False) as file:
+        file.write(source)
+    os.dup2(copy, number)
+    rest = list(line.rest)
+    rest[rest.index(line.script)] = f"/proc/{os.getpid()}/fd/{number}"
+    return [*line.option_words(), *rest], None
 
 
 def _as_given(line: Line, source: bytes | None, words: Sequence[str]) -> int:
     """Let sbatch do what it does, and keep a run of its job; the exit code is sbatch's own."""
     hushed = line.get("quiet") is not None and line.get("parsable") is None
-    given = _on_input(line, source)
+    handed_on, given = _handed_on(line, source)
 
     def keep(job: str) -> None:
         try:
@@ -117,9 +162,9 @@ def _as_given(line: Line, source: bytes | None, words: Sequence[str]) -> int:
             click.echo(f"hpcrun: job {job} is submitted, but no run is kept of it: {error}", err=True)
 
     if not hushed:
-        return slurm.sbatch_as_given(line.words(), given, keep, sys.stdout.buffer)
+        return slurm.sbatch_as_given(handed_on, given, keep, _Output())
     with open(os.devnull, "wb") as nowhere:  # it is to print nothing, and yet has to tell us which job it is
-        return slurm.sbatch_as_given(["--parsable", *line.words()], given, keep, nowhere)
+        return slurm.sbatch_as_given(["--parsable", *handed_on], given, keep, nowhere)
 
 
 def _keep(job: str, script: Effective, source: bytes | None, words: Sequence[str]) -> None:
@@ -141,10 +186,17 @@ def _supervised(own: Mapping[str, str], line: Line, source: bytes | None, words:
     from hpcrun.run import connect
 
     asked = wrapper.asked(own)
+    if line.get("external") is not None:
+        raise UsageError("--external: found a job without a script beside options of hpcrun's, wanted a script")
+    if not shutil.which("sbatch"):
+        raise ClusterUnavailable(
+            "found no `sbatch` in PATH; wanted Slurm's commands (`module load slurm`, or a login node). Without Slurm, "
+            f"`hpcrun run --cluster local -- {line.script or 'COMMAND'}` runs the script on this machine"
+        )
     script = _read(line, source)
     if source is None or script.header.problems:
         # sbatch says best what is wrong with it.
-        sys.exit(slurm.sbatch_as_given(line.words(), _on_input(line, source), lambda _: None, sys.stdout.buffer))
+        sys.exit(slurm.sbatch_as_given(*_handed_on(line, source), lambda _: None, _Output()))
     settings = config.load(os.environ, os.getcwd())
     assert asked is not None, "one of our options at least is given"
     wrapper.check(asked, script)
@@ -171,9 +223,8 @@ def _supervised(own: Mapping[str, str], line: Line, source: bytes | None, words:
 def _tell(run: Run, line: Line) -> None:
     """What sbatch would print; several jobs as a dependency names them."""
     if line.get("parsable") is not None:
-        click.echo(":".join(run.jobs))
+        _Output().write(f"{':'.join(run.jobs)}\n".encode())
     elif line.get("quiet") is None:
-        for job in run.jobs:
-            click.echo(f"Submitted batch job {job}")
+        _Output().write("".join(f"Submitted batch job {job}\n" for job in run.jobs).encode())
     if line.get("quiet") is None:
         click.echo(f"hpcrun: run {run.id}: `hpcrun status {run.id}` shows it", err=True)

@@ -56,7 +56,10 @@ def _slurm(facts: Facts) -> Finding:
     machine, name = facts.machine, "slurm commands"
     if facts.site is None and machine.cluster == "local" and machine.commands.get("sbatch"):
         return _finding(
-            name, "note", 'there is a Slurm, and the settings say cluster = "local": runs stay on this machine'
+            name,
+            "note",
+            "there is a Slurm, and the local cluster is chosen (`cluster` in hpcrun.toml, or --cluster): runs stay on "
+            "this machine",
         )
     if facts.site is None:
         return _finding(name, "ok", f"no sbatch in PATH: there is no Slurm here, and runs stay on {machine.host}")

@@ -42,12 +42,19 @@ def examine(facts: Facts) -> Iterator[Finding]:
             "not checked",
             f"job {probe.job} still waits after {probe.waited:.0f} s{why}; it was cancelled",
             "The nodes, and whether they see the run folder, are not checked.",
-            "hpcrun doctor --timeout 600, or --partition with one that has idle nodes (`sinfo`)",
+            _what_of_waiting(probe.reason),
         )
     elif probe.outcome == "silent":
         yield _silent(facts, probe)
     else:
         yield from _reported(facts, probe)
+
+
+def _what_of_waiting(reason: str) -> str:
+    """What to do where the job waits for `reason`, as squeue has it."""
+    if reason.startswith(("Assoc", "QOS")):
+        return "`sacctmgr show assoc user=$USER` and `sacctmgr show qos` show the limits"
+    return "hpcrun doctor --timeout 600, or --partition with one that has idle nodes (`sinfo`)"
 
 
 def _finding(name: str, state: State, found: str, meaning: str = "", todo: str = "") -> Finding:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from hpcrun.rundir import RunDir
 
 
+_FAILED = 1 << 8
+"""The status, as wait(2) has it, of what came to nothing."""
+
+
 def in_slurm(plan: Plan, run: RunDir, batch: int, in_round: int) -> NoReturn:
     """Carry out the shards of this array element and end as their program did."""
     program.watch()
@@ -69,12 +73,17 @@ def _one_by_one(plan: Plan, run: RunDir, allocation: Allocation, shards: Sequenc
 
     Several are tried again here: Slurm would start all of them again for the sake of one.
     """
+    if allocation.restarts and len(allocation.components) > 1:  # of a script of somebody's: runs have workers there
+        from hpcrun.node import requeue  # here and below: the first start is not to wait for what it does not need
+
+        if requeue.sent_back(run, allocation):
+            return program.Ended(_FAILED)
     worst: program.Ended | None = None
     in_place = plan.retry == "in_place" or len(shards) > 1
     for shard in shards:
         ended, again = carried_through(plan, run, allocation, shard, None, in_place=in_place)
         if again:
-            from hpcrun.node import requeue  # the first start is not to wait for what it does not need
+            from hpcrun.node import requeue
 
             if not requeue.taken_back(run, allocation):
                 ended, _ = carried_through(plan, run, allocation, shard, None, in_place=True)

@@ -20,12 +20,23 @@ _TRIES = 30
 """Restarts after which a job whose components do not come up together is given up."""
 
 
-def incomplete(allocation: Allocation) -> bool:
-    """Whether this job has been started again without its workers.
+def sent_back(run: RunDir, allocation: Allocation) -> bool | None:
+    """Send a job that was started again without its other components back into the queue, with all of them.
 
-    When the leader's node is lost Slurm requeues the leader alone; the old component of the workers goes on, and cannot
-    be used. The environment does not tell, and neither do the restart counts, which stay different for good; but the
-    components of one start begin within seconds (measured on 24.11).
+    Whether Slurm has taken it; None where there is no need, or an end was asked for.
+    """
+    if not allocation.restarts or os.path.exists(run.cancelled) or not incomplete(allocation) or program.is_told():
+        return None
+    os.write(2, b"hpcrun: this job was started again without its other components; all of it is requeued\n")
+    return requeue(allocation)
+
+
+def incomplete(allocation: Allocation) -> bool:
+    """Whether this job has been started again without its other components.
+
+    When the leader's node is lost Slurm requeues the leader alone; the old other components go on, and cannot be used.
+    The environment does not tell, and neither do the restart counts, which stay different for good; but the components
+    of one start begin within seconds (measured on 24.11).
     """
     if not allocation.restarts or len(allocation.components) < 2:
         return False

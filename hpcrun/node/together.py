@@ -43,13 +43,13 @@ _OF_ONE: tuple[Cause, ...] = ("failed", "out_of_memory", "lost")
 
 def in_allocation(plan: Plan, run: RunDir, allocation: Allocation, shards: range) -> program.Ended:
     """The attempts of a gang in the allocation of this Slurm job, which is started again where that is due."""
-    if allocation.restarts and not os.path.exists(run.cancelled):
+    if allocation.restarts:
         from hpcrun.node import requeue  # here and below: the first start is not to wait for what it does not need
 
-        if requeue.incomplete(allocation) and not program.is_told():
-            os.write(2, b"hpcrun: this job was started again without its workers; all of it is requeued\n")
-            if not requeue.requeue(allocation):
-                _give_up(run, shards)
+        taken = requeue.sent_back(run, allocation)
+        if taken is False:
+            _give_up(run, shards)
+        if taken is not None:
             return program.Ended(_FAILED)
     ended, due = carried_through(plan, run, allocation, shards, None, in_place=plan.retry == "in_place")
     if due is None:

@@ -37,12 +37,41 @@ def test_it_says_what_sbatch_says(user: User) -> None:
     user.ok("scancel", "--me")
 
 
+def test_it_takes_scripts_as_the_shell_hands_them_over(user: User) -> None:
+    """Through a pipe, with streams that are closed or full, from a folder that is gone: as sbatch takes them."""
+    user.write("job.sh", "#!/bin/bash\nexit 3\n")
+    lines = [
+        "{} -H <(cat job.sh)", "cat job.sh | {} -H /dev/stdin", "{} -H /dev/stdin < job.sh", "{} <(echo no script)",
+        "{} --test-only <(echo no script)", "{} <&-", "{} -H job.sh >/dev/full", "{} -H job.sh >&-",
+        "mkdir -p gone && cd gone && rmdir ../gone && {} job.sh",
+    ]  # fmt: skip
+    for line in lines:
+        expected = said(user.sh(line.format("command sbatch")))
+        assert said(user.sh(line.format("hpcrun sbatch"))) == expected, line
+        assert said(user.sh(line.format("hpcrun sbatch --retries 0"))) == expected, line
+    job = user.sh("hpcrun sbatch --parsable -H <(cat job.sh)").stdout.strip()
+    assert user.status(job)["name"] == user.ok("squeue", "--noheader", "--format=%j", "--jobs", job).strip()
+    user.ok("scancel", "--me")
+
+
+def test_the_environment_of_a_job(user: User) -> None:
+    """That which sbatch would hand over, also where Python sets a locale for itself."""
+    user.write("job.sh", "#!/bin/bash\n#SBATCH --output=names\nenv | grep -v ^SLURM | cut -d= -f1 | sort\n")
+    names = []
+    for sbatch in ("sbatch", "hpcrun sbatch"):
+        assert user.sh(f"env -i PATH=$PATH HOME=$HOME LC_ALL= {sbatch} --wait job.sh").returncode == 0
+        names.append(user.read(f"{user.folder}/names"))
+    assert names[0] == names[1]
+
+
 def test_a_job_that_is_slurms_alone(user: User) -> None:
     """Status, logs and waiting know it by the job's number; it cannot be retried, and the message says what to do."""
     user.write("job.sh", ARRAY)
     job = user.sh("hpcrun sbatch --parsable job.sh 1").stdout.strip()
     assert user.hpcrun("wait", "-q", job).returncode == 3
-    status = user.status(job)
+    status = until(  # slurmdbd has the exit code, a second later
+        lambda: found if (found := user.status(job))["shards"][1]["exit_code"] is not None else None
+    )
     told = [(shard["state"], shard["exit_code"], shard["job"]) for shard in status["shards"]]
     assert told == [("succeeded", 0, f"{job}_2"), ("failed", 9, f"{job}_5"), ("succeeded", 0, f"{job}_6")]
     assert user.hpcrun("logs", job, "--shard", "1").stdout == "5 is shard , attempt \n"
@@ -52,6 +81,9 @@ def test_a_job_that_is_slurms_alone(user: User) -> None:
         f"hpcrun: error: run {status['run_id']} is Slurm's alone, as sbatch was told of nothing else; submit it again, "
         "with `hpcrun sbatch --retries 1 job.sh` (or --array=3,17 for some elements of its array)\n",
     )
+    done = user.hpcrun("results", job)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no folder for results" in done.stderr
     assert user.login("squeue", "--noheader", "--me").stdout == ""
 
 
@@ -68,6 +100,18 @@ def test_retries_of_an_array_of_its_own(user: User) -> None:
     assert re.fullmatch(r"\d+_5", last["job"])
     attempts = [f"5 is shard 1, attempt {number}" for number in range(3)]
     assert [line for line in user.read(f"{user.folder}/out-5.txt").splitlines() if "shard" in line] == attempts
+
+
+def test_a_retry_does_not_wait_again(user: User) -> None:
+    """What a line of the script has waited for may be forgotten by then, which sbatch refuses."""
+    first = user.ok("sbatch", "--parsable", "--output=/dev/null", "--wrap=true").strip()
+    user.write("job.sh", f"#!/bin/sh\n#SBATCH --dependency=afterok:{first}\n[ $HPCRUN_ATTEMPT = 1 ]\n")
+    job = user.sh("hpcrun sbatch --parsable --retries 0 job.sh").stdout.strip()
+    assert user.hpcrun("wait", "-q", job).returncode == 1
+    home = f"{user.home}/runs/{user.status(job)['run_id']}"
+    user.ok("sed", "-i", f"s/afterok:{first}/afterok:99999999/", f"{home}/plan.json")
+    assert user.hpcrun("retry", job).returncode == 0
+    assert user.hpcrun("wait", "-q", job).returncode == 0
 
 
 def test_shards_of_scripts(user: User, in_queue: Callable[[], str]) -> None:

@@ -91,8 +91,10 @@ class Nodes:
         said = path.read_text().splitlines() if path.exists() else []
         return [line for line in said if " show " not in line]
 
-    def start(self, task: int = 0, *, job: str = JOB, restarts: int = 0, in_round: int = 0) -> subprocess.Popen[bytes]:
-        """One start of an element, as Slurm's daemon on the node does it."""
+    def start(
+        self, task: int = 0, *, job: str = JOB, restarts: int = 0, in_round: int = 0, **more: str
+    ) -> subprocess.Popen[bytes]:
+        """One start of an element, as Slurm's daemon on the node does it, with `more` variables."""
         environ = {
             "PATH": f"{self.stand_in}:{os.environ['PATH']}",
             "HOME": os.environ["HOME"],
@@ -103,6 +105,7 @@ class Nodes:
             "SLURMD_NODENAME": f"c{restarts + 1}",
             "SLURM_JOB_NODELIST": f"c{restarts + 1}",
             **({"SLURM_RESTART_COUNT": str(restarts)} if restarts else {}),
+            **more,
         }
         argv = [sys.executable, "-I", "-S", self.dir.start, "shard", "0", *([str(in_round)] if in_round else [])]
         with open(self.dir.slurm_output(job, task), "ab") as output:
@@ -314,6 +317,18 @@ def test_a_gang_that_nobody_takes_back(nodes: Callable[..., Nodes], monkeypatch:
     shards = site.run().shards()
     assert [(shard.state, shard.cause) for shard in shards] == [("failed", "node_failed")] * 2
     assert "Slurm refuses to start the job again" in shards[1].detail
+
+
+def test_a_leader_that_slurm_starts_alone(nodes: Callable[..., Nodes]) -> None:
+    """Of somebody's heterogeneous script: all of the job is requeued; where Slurm refuses that, the script goes on."""
+    site = nodes("exit 3")
+    site.shown(f"JobId={JOB} JobState=REQUEUED StartTime=2026-01-01T00:00:00")
+    het = {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_1": "101", "SLURM_JOB_NODELIST_HET_GROUP_1": "c2"}
+    assert site.start(restarts=1, **het).wait(20) == 1
+    assert (site.calls(), site.causes()) == (["scontrol requeue 100_0"], [])
+    site.answers(1)
+    assert site.start(restarts=1, **het).wait(20) == 3
+    assert site.causes() == ["failed"]
 
 
 def test_an_element_that_slurm_starts_for_nothing(nodes: Callable[..., Nodes]) -> None:

@@ -350,7 +350,8 @@ COMMAND_LINES = [
     ("status", "no run 'last' in $T/runs-home; `hpcrun list` shows the runs there are"),
     ("cancel zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
     ("stauts", "found no command 'stauts'. Did you mean `status`?"),
-    ("retry", USAGE.format("retry", "RUN [failed|SHARDS]") + "Missing argument 'RUN'."),
+    ("retry", "found no RUN, wanted the id of a run, its beginning, the number of a job, or `last`; `hpcrun list` shows the runs there are"),
+    ("cancel", "found no RUN, wanted the id of a run, its beginning, the number of a job, or `last`; `hpcrun list` shows the runs there are"),
     ("retry zz failed", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
     ("wait zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
     ("results zz", "no run 'zz' in $T/runs-home; `hpcrun list` shows the runs there are"),
@@ -589,7 +590,8 @@ def test_without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command:
     said = (
         "`scontrol` failed: Unable to contact slurm controller (connect failure); is slurmctld up? Try `scontrol ping`"
         if there
-        else "found no `scontrol` on this machine; wanted Slurm's commands in PATH, or --cluster local"
+        else "found no `scontrol` on this machine; wanted Slurm's commands in PATH; without Slurm there is `hpcrun run "
+        "--cluster local`"
     )
     assert (done.exit_code, done.stdout, done.stderr) == (69, "", f"hpcrun: error: {said}\n")
     assert not (tmp_path / "runs-home" / "runs").exists()

@@ -152,6 +152,7 @@ AWFUL: list[tuple[str, dict[str, Any]]] = [
     ("MPI", {"site": dataclasses.replace(site(), mpi="")}),
     ("a small job", {"probe": {"outcome": "refused", "reason": "Invalid account", "hint": "name one with --account"}}),
     ("a small job", {"probe": {"outcome": "waits", "reason": "Priority", "waited": 60.2}}),
+    ("a small job", {"probe": {"outcome": "waits", "reason": "AssocGrpCpuLimit", "waited": 60.2}}),
     ("a small job", {"probe": {"outcome": "skipped", "reason": "none was submitted (--no-job)"}}),
     ("a small job", {"probe": {"outcome": "silent", "reason": "NonZeroExitCode", "state": "FAILED", "code": 1}}),
     ("a small job", {"probe": {"outcome": "silent", "state": "RUNNING", "waited": 120.4}}),

@@ -137,6 +137,12 @@ def test_submit(out: str, job: str) -> None:
     assert shell.asked == [("sbatch", "--parsable", "--dependency=afterany:3", "/r/runs/abc/scripts/0.sh")]
 
 
+def test_what_sbatch_warns_of_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has submitted the job all the same."""
+    assert Shell("12\n", "sbatch: warning: can't run 1 processes on 2 nodes\n").slurm().submit(RUN, BATCH, None) == "12"
+    assert capsys.readouterr().err == "sbatch: warning: can't run 1 processes on 2 nodes\n"
+
+
 @pytest.mark.parametrize(
     ("err", "said"),
     [

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,15 @@ def test_variables_rank_between_the_script_and_the_command_line() -> None:
     assert words.index("--partition=of-environ") < words.index("-p")
     assert "--exclusive=user" in words
     assert not {"--wait", "--parsable", "--requeue"} & set(words)
+
+
+def test_words_of_several_lines() -> None:
+    """No line of a script holds them: they stay on the command line, and the comment that shows it is one line."""
+    found = plan("--retries=1", "--comment=a\nexit 1", "two\nlines.sh")
+    assert found.batches[0].words() == ["--job-name=two\nlines.sh", "--comment=a\nexit 1"]
+    text, called = script.template(None, script.template_of(found))
+    lines = script.render(found, RunDir("/runs/abc"), found.batches[0], text, called).splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == [lines[-1]]
 
 
 def test_an_array_of_its_own_keeps_its_indices() -> None:
@@ -167,6 +179,24 @@ def test_what_slurm_has_forgotten() -> None:
     (lost,) = status(["x"], [], None).shards
     assert (lost.state, lost.cause) == ("failed", "lost")
     assert lost.detail == "Slurm has forgotten it, and keeps no accounting: how it ended is not known"
+
+
+def test_ctrl_c_ends_a_wait_as_it_ends_sbatchs(tmp_path: Path) -> None:
+    """The exit code of a shell for that signal, and not a word."""
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho waits\nexec sleep 1000\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    (tmp_path / "job.sh").write_text("#!/bin/sh\n")
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "HPCRUN_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "hpcrun", "sbatch", "--wait", "job.sh"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, cwd=tmp_path, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 130
 
 
 def test_a_wrapper_called_sbatch_does_not_call_itself(tmp_path: Path) -> None:
