@@ -18,8 +18,11 @@ Slurm's own lines in the output of a job, which have to be told from those of th
 
 Some readers have the forms of one thing beside each other, where they read it: `slurm_limits` (accounts in ``scontrol
 show assoc_mgr``), `sbatch_options` and `sbatch_paths` (sbatch's options, ``%r``), and the node's witnesses (``oom-kill
-event`` of slurmstepd is ``oom_kill event`` since 23.02). docs/versions.md has what was tried
-where. Nodes carry this module.
+event`` of slurmstepd is ``oom_kill event`` since 23.02). `hostlist` reads what later releases read, and writes only
+what 22.05 reads too: nothing behind a last bracket.
+
+Where nothing can be done: 22.05 drops a backslash in the path of ``--output``, and does not start a job whose output
+has no folder then. docs/versions.md has what was tried where. Nodes carry this module.
 """
 
 from __future__ import annotations

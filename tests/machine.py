@@ -20,6 +20,9 @@ from hpcrun.run import all_paths, find
 Done = subprocess.CompletedProcess[bytes]
 HPCRUN = os.path.join(os.path.dirname(sys.executable), "hpcrun")
 GRACE = "0.4s"
+_SETTINGS = {"grace": GRACE}
+if "HPCRUN_TEST_NODE_PYTHON" in os.environ:  # read now: each test scrubs the environment
+    _SETTINGS["node_python"] = os.environ["HPCRUN_TEST_NODE_PYTHON"]
 
 
 class Machine:
@@ -35,8 +38,11 @@ class Machine:
         self.configure()
 
     def configure(self, **more: str) -> None:
-        """Write hpcrun.toml: a short grace, so that what is killed is killed soon, and `more`."""
-        settings = {"grace": GRACE, **more}
+        """Write hpcrun.toml: a short grace, so that what is killed is killed soon, and `more`.
+
+        With HPCRUN_TEST_NODE_PYTHON the node side runs on that Python.
+        """
+        settings = {**_SETTINGS, **more}
         text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
         (self.cwd / "hpcrun.toml").write_text(text)
 

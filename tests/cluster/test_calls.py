@@ -55,14 +55,14 @@ def work(item):
     return item, os.uname().nodename
 results = hpcrun.map(work, range(10_000), shards=100, max_parallel=16)
 first = next(results)
-unfinished = results.run.status().state
+done = results.run.status().done
 rest = list(results)
 files = sum(len(names) for _, _, names in os.walk(results.run.dir.path))
-print(json.dumps([unfinished, [first[0], *(item for item, _ in rest)] == list(range(10_000)),
+print(json.dumps([done, [first[0], *(item for item, _ in rest)] == list(range(10_000)),
                   len({node for _, node in rest}), files]))
 """
-    unfinished, whole, nodes, files = said(script)
-    assert unfinished == "running"
+    done, whole, nodes, files = said(script)
+    assert not done
     assert whole
     assert nodes > 1
     assert files < 2 * 100 + 20

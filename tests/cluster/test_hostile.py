@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from containers import Login, User
+from containers import RELEASE, Login, User
 
 INJECTED = "/tmp/pwned"
 NAMES = [
     "with space", "a'b\"c", f"$(touch {INJECTED})", f"`touch {INJECTED}`", f"x; touch {INJECTED} & touch {INJECTED}",
     "# no comment", "back\\slash \\$HOME", "%j %A %%", "-n --wrap=true", "grüße-日本", "*?[a]{b,c}~!",
 ]  # fmt: skip
+FOLDERS = [name for name in NAMES if RELEASE != "22.05" or "\\" not in name]
+"""22.05 drops each backslash of the path in --output, and then has nowhere to write."""
 EVERY_NODE = ("login", "c1", "c2", "c3", "c4")
 
 
@@ -89,7 +91,7 @@ def test_names_that_slurm_cannot_hold(user: User, name: str) -> None:
 
 def test_folders_and_files(user: User) -> None:
     """A hostile run home, working directory and program name are used as they are; the script is sound shell."""
-    folder = f"{user.folder}/{''.join(NAMES).replace('/', '_')}"
+    folder = f"{user.folder}/{''.join(FOLDERS).replace('/', '_')}"
     home, program = f"{folder}/ho me'\"%j%%", "./" + "".join(NAMES[1:5]).replace("/", "_")
     source = user.write("program", '#!/bin/sh\nprintf "%s\\n" "$0" "$PWD" "$HPCRUN_RUN_DIR"\n')
     script = (

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 import pytest
-from containers import Login
+from containers import RELEASE, Login
 
 from hpcrun.errors import HostlistError
 from hpcrun.hostlist import MAX_RANGE, count, expand, fold
@@ -59,6 +59,12 @@ MISREAD = [
 ]  # fmt: skip
 
 THREE_BRACKETS = re.compile(r"(\[[^]]*\][^],\s]*){3}")
+
+
+READ_SINCE_THEN = pytest.mark.skipif(
+    RELEASE == "22.05",
+    reason="22.05 refuses what stands behind the last bracket and takes n[ for a host; it reads all that `fold` writes",
+)
 
 
 class Answer(NamedTuple):
@@ -149,6 +155,7 @@ def is_misread(text: str) -> bool:
     return any(re.fullmatch(r"\s*\+?\d+(\D+)?-(\s*\+?\d+)?|[\s+]+\d+", piece) for piece in pieces)
 
 
+@READ_SINCE_THEN
 def test_hostnames(login: Login) -> None:
     """300 random hostlists: the same hosts in the same order, and what scontrol rejects is refused."""
     chance = random.Random(2411)
@@ -166,6 +173,7 @@ def test_hostnames(login: Login) -> None:
     assert verdicts == {True, False}
 
 
+@READ_SINCE_THEN
 def test_hostnames_of_soup(login: Login) -> None:
     """300 random strings of a hostlist's characters: the same too, except for what is documented as misread."""
     chance = random.Random(2505)
@@ -180,6 +188,7 @@ def test_hostnames_of_soup(login: Login) -> None:
             assert (answer.stdout.lstrip("\n"), answer.stderr) == (lines(hosts), ""), text
 
 
+@READ_SINCE_THEN
 def test_hostile_hostnames(login: Login) -> None:
     """The limits of every rule, and names that mean something to a shell, to scontrol or to a terminal."""
     for text, answer in zip(TAKEN, ask(login, "hostnames", TAKEN), strict=True):
@@ -188,6 +197,7 @@ def test_hostile_hostnames(login: Login) -> None:
         assert count(text) == len(hosts)
 
 
+@READ_SINCE_THEN
 def test_rejected(login: Login) -> None:
     """What scontrol rejects, as a whole even where a good host stands beside it, is refused."""
     for text, answer in zip(REFUSED, ask(login, "hostnames", REFUSED), strict=True):
@@ -198,6 +208,7 @@ def test_rejected(login: Login) -> None:
                 refuse(text)
 
 
+@READ_SINCE_THEN
 def test_misread(login: Login) -> None:
     """What scontrol takes for other hosts than were meant is refused: the documented differences, all of them."""
     for (text, hosts), answer in zip(MISREAD, ask(login, "hostnames", [text for text, _ in MISREAD]), strict=True):
