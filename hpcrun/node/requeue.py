@@ -49,6 +49,20 @@ def incomplete(allocation: Allocation) -> bool:
     return not together and allocation.restarts < _TRIES
 
 
+def by_itself(run: RunDir, allocation: Allocation) -> bool:
+    """Whether the batch script of this job, which has ended, has had the job requeued.
+
+    Slurm then ends the script by a signal, which may come later than its own end (26.05: 4 ms after scontrol's answer).
+    Only a script that says so itself is asked about: it costs Slurm a question.
+    """
+    try:
+        with open(run.batch_script, "rb") as file:
+            says_so = b"requeue" in file.read()
+    except OSError:
+        return False
+    return says_so and int(_shown(_address(allocation)).get("Restarts", "0")) > allocation.restarts
+
+
 def taken_back(run: RunDir, allocation: Allocation) -> bool:
     """Whether Slurm starts this job again, or nobody is to, because an end was asked for or it is no longer ours.
 

@@ -69,13 +69,22 @@ def _attempt(
         ended = kept(plan, run, shard, begun.number, carried)
     settle(plan, run, allocation, (), None, again=False)  # nothing is tried again when the time of the run is up
     cause = cause_of(ended, run, allocation, before)
+    by_itself = cause is None and plan.batch_script is not None and _is_sent_back(run, allocation)
+    if by_itself:
+        ended.why, cause = "told", "preempted"
     again = again_after(plan, run, begun, ended, cause)
     more = why_stopped(run, cause)
-    if cause == "preempted" and _REQUEUED in _said(allocation.said):
+    if by_itself or (cause == "preempted" and _REQUEUED in _said(allocation.said)):
         more["detail"] = "requeued from outside"
     write_end(plan, run, shard, begun, ended, cause, time.time(), again=again, **more)
     settle(plan, run, allocation, (shard,), cause, again=again)
     return ended, again and ended.why != "told"
+
+
+def _is_sent_back(run: RunDir, allocation: Allocation) -> bool:
+    from hpcrun.node import requeue  # which no shard needs that is no script
+
+    return requeue.by_itself(run, allocation)
 
 
 class Begun:

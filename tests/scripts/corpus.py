@@ -101,11 +101,7 @@ SCRIPTS = [
         {"chain_first-*.out": ("computed",), "chain_second-*.out": ("the first one left 42",)},
     ),
     _one("resubmit.sh", "part 1", "part 2", "part 3", output="resubmit.out"),
-    # With retries on 26.05 the script's exit 0 is sooner than the signal of its own requeueing (docs/versions.md).
-    _one(
-        "requeue.sh", "from the beginning", "checkpoint", "restart 1 continues with step 7",
-        retries=RELEASE != "26.05", warned=True,
-    ),
+    _one("requeue.sh", "from the beginning", "checkpoint", "restart 1 continues with step 7", warned=True),
     _one(
         "python_job", "arguments ['a b', '--help']", "job python", call="sbatch python_job 'a b' --help",
         output="python-*.out",

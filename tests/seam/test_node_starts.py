@@ -27,6 +27,7 @@ from hpcrun import run as run_module
 from hpcrun.allocation import Allocation
 from hpcrun.cli import main
 from hpcrun.node import program, requeue, shard, together
+from hpcrun.plan import BatchScript
 from hpcrun.run import Run
 from hpcrun.rundir import RunDir
 from hpcrun.submission import send
@@ -48,7 +49,7 @@ exit $(cat "$SLURM_STANDS_IN/code")
 class Nodes:
     """A run of one batch, submitted as job 100, on nodes on which a test starts its elements."""
 
-    def __init__(self, folder: Path, cache: Path, script: str, **fields: Any) -> None:
+    def __init__(self, folder: Path, cache: Path, script: str, *, by_sbatch: bool = False, **fields: Any) -> None:
         self.stand_in = folder / "stand-in"
         self.stand_in.mkdir()
         self.shown(None)
@@ -61,6 +62,9 @@ class Nodes:
         self.dir = RunDir(os.path.join(os.environ["HPCRUN_HOME"], "runs", self.plan.run_id))
         for path in self.dir.folders(self.plan.shards):
             os.makedirs(path)
+        if by_sbatch:
+            self.plan = dataclasses.replace(self.plan, batch_script=BatchScript("job.sh", (), ("",), "%A", "", True))
+            Path(self.dir.batch_script).write_text(script)
         Path(self.dir.plan).write_text(json.dumps(self.plan.to_json()))
         runtime.write(self.dir, self.plan.to_json(), sys.executable, str(cache))
         self.cluster = FakeCluster()
@@ -295,6 +299,18 @@ def test_a_job_that_is_no_longer_running_is_not_requeued(nodes: Callable[..., No
     site.shown(f"JobId={JOB} JobState=CANCELLED Restarts=0")
     assert site.start().wait(20) == 3
     assert site.calls() == []
+
+
+def test_a_script_that_has_its_own_job_requeued(nodes: Callable[..., Nodes]) -> None:
+    """It may end well before Slurm's signal for that comes: its next start goes on all the same."""
+    site = nodes("exit 0  # after: scontrol requeue $SLURM_JOB_ID", by_sbatch=True, retries=0)
+    site.shown(f"JobId={JOB} JobState=COMPLETING Restarts=1")
+    assert site.start().wait(20) == 0
+    shard = site.run().status().shards[0]
+    assert (shard.state, shard.detail) == ("pending", "attempt 0: requeued from outside; tried again")
+    site.shown(f"JobId={JOB} JobState=RUNNING Restarts=1")
+    assert site.start(restarts=1).wait(20) == 0
+    assert (site.calls(), site.causes()) == ([], ["preempted", None])
 
 
 def _allocation(**more: Any) -> Allocation:
