@@ -44,6 +44,10 @@ else:
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _PASSED_ON = (*ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _WATCHED = (signal.SIGCHLD, *_PASSED_ON)
+_DISMISSED = b"x"
+"""The word to a guard that it has nothing more to do."""
+_STARTING = 0.1
+"""Seconds that a process takes at most to become the program that it is to be."""
 _WITNESS_TIME = 0.05
 """Seconds that the guard has to say that it was signalled too."""
 _LATE = 0.1
@@ -190,6 +194,7 @@ def supervise(
     marker: str,
     crew: Crew | None = None,
     warning: tuple[int, float] | None = None,
+    guard: Guard | None = None,
 ) -> Ended:
     """Wait for the end of `program`, a child in a session of its own, passing on the signals that come.
 
@@ -198,9 +203,10 @@ def supervise(
     of the pipe `lifeline` is closed, the one who started this supervisor is gone, and SIGHUP says so. The file
     `marker` is there once the run has been cancelled: then even a good end may be due to a signal on its way here.
     `crew` is looked after meanwhile, and may end the program too. `warning` is the signal that says that the end is
-    near, and how many seconds before.
+    near, and how many seconds before. `guard` is there where it was made before the program.
     """
-    guard = _guarded(program, grace, lifeline, crew)
+    guard = guard or _guarded(program, grace, lifeline, crew)
+    guard.keep(program)
     end_by = None if timeout is None else time.monotonic() + timeout
     notice = notice_of(program, warning, end_by)
     why: str | None = None
@@ -235,10 +241,10 @@ def supervise(
     return Ended(status, why or _told_late(number, _LATE if waits else 0.0))
 
 
-def _guarded(program: int, grace: float, lifeline: int | None, crew: Crew | None) -> _Guard:
-    """The guard of `program`; what cannot be guarded, because there are no more processes, must not run."""
+def _guarded(program: int, grace: float, lifeline: int | None, crew: Crew | None) -> Guard:
+    """A guard for `program`; what cannot be guarded, because there are no more processes, must not run."""
     try:
-        return _Guard(program, grace, lifeline, crew)
+        return Guard({}, grace, lifeline, crew)
     except OSError:
         end_session(program, 0.0)
         os.waitpid(program, 0)
@@ -313,7 +319,7 @@ def _next_signal(end_by: float | None, watched: Sequence[int] = _WATCHED) -> int
     return None if info is None else int(info.si_signo)
 
 
-def _pass_on(program: int, number: int, guard: _Guard, crew: Crew | None, notice: Notice | None) -> bool:
+def _pass_on(program: int, number: int, guard: Guard, crew: Crew | None, notice: Notice | None) -> bool:
     """Let the program have a signal that came from outside; whether it asks for an end."""
     if number in (signal.SIGCHLD, signal.SIGIO):
         return False
@@ -363,8 +369,11 @@ def _in_session(process: int, leader: int) -> bool:
 
 
 def end_session(leader: int, grace: float, crew: Crew | None = None) -> None:
-    """End what the session of `leader` still runs, as Slurm does at the end of a job: SIGTERM, `grace`, SIGKILL."""
-    if not session_of(leader):
+    """End what the session of `leader` still runs, as Slurm does at the end of a job: SIGTERM, `grace`, SIGKILL.
+
+    There is no session 0: that is the kernel's.
+    """
+    if not leader or not session_of(leader):
         return
     signal_session(leader, signal.SIGTERM)
     kill_at = time.monotonic() + grace
@@ -393,10 +402,14 @@ def is_closed(pipe: int) -> bool:
     return bool(poll.poll(0))
 
 
-class _Guard:
-    """The process that outlives the supervisor."""
+class Guard:
+    """The process that outlives the supervisor, and then ends the program; better made before that."""
 
-    def __init__(self, program: int, grace: float, lifeline: int | None, crew: Crew | None) -> None:
+    def __init__(self, environ: Mapping[str, str], grace: float, lifeline: int | None, crew: Crew | None) -> None:
+        """For a program that is to be started with `environ`; `supervise` says what the others mean.
+
+        For one that runs already `environ` is empty. Raises OSError where there can be no more processes.
+        """
         watched, self._alive = os.pipe()
         self._witness, telling = os.pipe()
         supervisor = os.getpid()
@@ -406,12 +419,16 @@ class _Guard:
                 os.close(self._alive)
                 os.close(self._witness)
                 farewell = _let_go(crew, (watched, telling, lifeline)) if crew is not None else None
-                _keep_guard(program, supervisor, grace, watched, telling, lifeline, farewell)
+                _keep_guard(environ, supervisor, grace, watched, telling, lifeline, farewell)
             finally:
                 os._exit(0)  # it is a copy of the supervisor, whose work it must never go on with
         os.close(watched)
         os.close(telling)
         os.set_blocking(self._witness, False)
+
+    def keep(self, program: int) -> None:
+        """From now on guard `program`."""
+        self._tell(b"%d\n" % program)
 
     def was_signalled(self, number: int) -> bool:
         """Whether the guard got this signal too, just now."""
@@ -425,14 +442,17 @@ class _Guard:
         return False
 
     def dismiss(self) -> None:
-        """The program has ended; there is nothing to guard."""
-        try:
-            os.write(self._alive, b"x")
-        except BrokenPipeError:  # somebody killed it
-            pass
+        """The program has ended, or there is none; there is nothing to guard."""
+        self._tell(_DISMISSED)
         os.waitpid(self._pid, 0)
         for descriptor in (self._alive, self._witness):
             os.close(descriptor)
+
+    def _tell(self, word: bytes) -> None:
+        try:
+            os.write(self._alive, word)
+        except BrokenPipeError:  # somebody killed it
+            pass
 
 
 def _let_go(crew: Crew, kept: Sequence[int | None]) -> tuple[int, bytes]:
@@ -456,8 +476,26 @@ def _say(farewell: tuple[int, bytes] | None) -> None:
         pass
 
 
+def _started(environ: Mapping[str, str]) -> int:
+    """The leader of a session that was given just this environment, which names its attempt; 0 where there is none."""
+    if not environ:  # as that of others may be
+        return 0
+    time.sleep(_STARTING)
+    given = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in environ.items())
+    for process in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        try:
+            if os.getsid(process) != process:
+                continue
+            with open(f"/proc/{process}/environ", "rb") as file:
+                if file.read() == given:
+                    return process
+        except OSError:
+            continue
+    return 0
+
+
 def _keep_guard(
-    program: int, supervisor: int, grace: float, watched: int, telling: int, lifeline: int | None,
+    environ: Mapping[str, str], supervisor: int, grace: float, watched: int, telling: int, lifeline: int | None,
     farewell: tuple[int, bytes] | None,
 ) -> None:  # fmt: skip
     os.setsid()  # a signal to the supervisor's process group alone is not one to every process of the job
@@ -476,12 +514,17 @@ def _keep_guard(
     poll.register(watched, select.POLLIN)
     if lifeline is not None:
         poll.register(lifeline, select.POLLIN)
+    program = 0
     while True:
         ready = [descriptor for descriptor, _ in poll.poll()]
         if watched in ready:
-            if not os.read(watched, 1):
+            said = os.read(watched, 64)
+            if said and not said.endswith(_DISMISSED):
+                program = int(said)
+                continue
+            if not said:
                 _say(farewell)
-                end_session(program, grace)
+                end_session(program or _started(environ), grace)
             return
         poll.unregister(ready[0])
         if os.getppid() == supervisor:

@@ -324,9 +324,11 @@ def carry_out(
     whole = plan.batch_script is not None
     out, err = linked(plan, run, who) if whole else logs(plan, run, who)
     cwd = os.getcwd() if whole else role.cwd  # a script starts where Slurm has put its job
+    guard = program.Guard(given, plan.grace, lifeline, crew)  # first: it is to miss no start
     try:
         child = program.start(command, given, cwd, out, err, reads=whole)
     except OSError as error:
+        guard.dismiss()
         program.not_started(error, command[0], cwd, err)
         return program.Ended(program.start_code(cwd) << 8)
     ended = program.supervise(
@@ -338,6 +340,7 @@ def carry_out(
         marker=run.cancelled,
         crew=crew,
         warning=plan.warning,
+        guard=guard,
     )
     if not whole:
         _drop_empty({out, err})

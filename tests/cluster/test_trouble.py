@@ -144,7 +144,8 @@ def test_the_follower_is_killed(user: User) -> None:
     """The run goes on, and anybody can wait for its outcome."""
     follow = 'setsid hpcrun run -N 2 -- bash -c "$1" >follower.out 2>&1 & echo $!'
     follower = user.sh(follow, f"{UNTIL_TOLD}; exit $HPCRUN_SHARD_INDEX").stdout.strip()
-    run_id = until(lambda: user.sh('ls "$HPCRUN_HOME/runs"').stdout.strip(), what="the run")
+    plan = until(lambda: user.sh('ls "$HPCRUN_HOME"/runs/*/plan.json').stdout.strip(), what="the run")
+    run_id = plan.split("/")[-2]
     running(user, run_id, 2)
     user.ok("kill", "-9", follower)
     assert user.status(run_id)["counts"] == {"running": 2}

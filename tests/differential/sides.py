@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 from differential.workflows import Workflow
 from machine import Done, Machine, alive, end_all
 from ruamel.yaml import YAML
+from waiting import until
 
 from hpcrun import Run
 from hpcrun.tasks import swept
@@ -104,17 +106,26 @@ def _outcome(machine: Machine, done: Done, tasks: dict[str, Task], edges: list[E
 
 
 def _left(machine: Machine) -> int:
-    """How many processes of tasks are alive; they are killed."""
-    found = 0
+    """How many processes are alive a while after the end; they are killed."""
+    with contextlib.suppress(AssertionError):  # the supervisor of a run is the last to go
+        until(lambda: not _alive(machine), 10, "the end of all")
+    found = _alive(machine)
+    for process in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, 9)
+    return len(found)
+
+
+def _alive(machine: Machine) -> list[int]:
+    """The processes that have been told where the events go."""
+    found = []
     marker = os.fsencode(f"EVENTS={machine.folder / 'events'}")
     for process in map(int, filter(str.isdecimal, os.listdir("/proc"))):
         try:
             ours = marker in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-            if ours and alive(process):
-                os.kill(process, 9)
-                found += 1
         except OSError:
             continue
+        found += [process] if ours and alive(process) else []
     return found
 
 
