@@ -148,9 +148,11 @@ class _Agent:
         os.makedirs(os.path.dirname(self._log()), 0o700, exist_ok=True)
         out, err = self._logs()
         since = os.fstat(out).st_size
+        guard = program.Guard(given, self._plan.grace, None, self)
         try:
             self._child = program.start(words, given, self._cwd, out, err)
         except OSError as error:
+            guard.dismiss()
             text = program.not_started(error, words[0], self._cwd, err)
             if role.name == "job" and self._task is None:
                 return program.Ended(program.start_code(self._cwd) << 8)
@@ -159,18 +161,20 @@ class _Agent:
         finally:
             for descriptor in {out, err}:
                 os.close(descriptor)
+        guard.keep(self._child)
         try:
             self._await_ready(given, since, order)
         except BaseException:
-            program.end_session(self._child, 0.0)  # nobody guards it yet
+            program.end_session(self._child, 0.0)
+            guard.dismiss()
             raise
-        return self._supervised()
+        return self._supervised(guard)
 
-    def _supervised(self) -> program.Ended:
+    def _supervised(self, guard: program.Guard) -> program.Ended:
         timeout = self._task.timeout if self._task else time_left(self._plan) if self._role.name == "job" else None
         try:
             ended = program.supervise(
-                self._child, timeout=timeout, grace=self._plan.grace, insist=self._local, lifeline=None,
+                self._child, guard, timeout=timeout, grace=self._plan.grace, insist=self._local, lifeline=None,
                 marker=self._run.cancelled, crew=self,
             )  # fmt: skip
             if self._was_ready_after_all(ended):

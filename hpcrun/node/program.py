@@ -186,6 +186,7 @@ def found(program: str, search: str) -> str:
 
 def supervise(
     program: int,
+    guard: Guard,
     *,
     timeout: float | None,
     grace: float,
@@ -194,7 +195,6 @@ def supervise(
     marker: str,
     crew: Crew | None = None,
     warning: tuple[int, float] | None = None,
-    guard: Guard | None = None,
 ) -> Ended:
     """Wait for the end of `program`, a child in a session of its own, passing on the signals that come.
 
@@ -203,10 +203,8 @@ def supervise(
     of the pipe `lifeline` is closed, the one who started this supervisor is gone, and SIGHUP says so. The file
     `marker` is there once the run has been cancelled: then even a good end may be due to a signal on its way here.
     `crew` is looked after meanwhile, and may end the program too. `warning` is the signal that says that the end is
-    near, and how many seconds before. `guard` is there where it was made before the program.
+    near, and how many seconds before. `guard` was made before the program, so that it misses no start, and keeps it.
     """
-    guard = guard or _guarded(program, grace, lifeline, crew)
-    guard.keep(program)
     end_by = None if timeout is None else time.monotonic() + timeout
     notice = notice_of(program, warning, end_by)
     why: str | None = None
@@ -239,16 +237,6 @@ def supervise(
     status = os.waitpid(program, 0)[1]
     waits = (status and os.WTERMSIG(status) != signal.SIGKILL) or os.path.exists(marker)
     return Ended(status, why or _told_late(number, _LATE if waits else 0.0))
-
-
-def _guarded(program: int, grace: float, lifeline: int | None, crew: Crew | None) -> Guard:
-    """A guard for `program`; what cannot be guarded, because there are no more processes, must not run."""
-    try:
-        return Guard({}, grace, lifeline, crew)
-    except OSError:
-        end_session(program, 0.0)
-        os.waitpid(program, 0)
-        raise
 
 
 def notice_of(leader: int, warning: tuple[int, float] | None, end_by: float | None) -> Notice | None:
@@ -403,12 +391,12 @@ def is_closed(pipe: int) -> bool:
 
 
 class Guard:
-    """The process that outlives the supervisor, and then ends the program; better made before that."""
+    """The process that outlives the supervisor, and then ends the program; it is made before that."""
 
     def __init__(self, environ: Mapping[str, str], grace: float, lifeline: int | None, crew: Crew | None) -> None:
         """For a program that is to be started with `environ`; `supervise` says what the others mean.
 
-        For one that runs already `environ` is empty. Raises OSError where there can be no more processes.
+        Raises OSError where there can be no more processes.
         """
         watched, self._alive = os.pipe()
         self._witness, telling = os.pipe()
@@ -478,8 +466,6 @@ def _say(farewell: tuple[int, bytes] | None) -> None:
 
 def _started(environ: Mapping[str, str]) -> int:
     """The leader of a session that was given just this environment, which names its attempt; 0 where there is none."""
-    if not environ:  # as that of others may be
-        return 0
     time.sleep(_STARTING)
     given = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in environ.items())
     for process in map(int, filter(str.isdecimal, os.listdir("/proc"))):

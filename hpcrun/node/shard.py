@@ -331,8 +331,10 @@ def carry_out(
         guard.dismiss()
         program.not_started(error, command[0], cwd, err)
         return program.Ended(program.start_code(cwd) << 8)
+    guard.keep(child)
     ended = program.supervise(
         child,
+        guard,
         timeout=time_left(plan),
         grace=plan.grace,
         insist=allocation.cluster == "local",
@@ -340,7 +342,6 @@ def carry_out(
         marker=run.cancelled,
         crew=crew,
         warning=plan.warning,
-        guard=guard,
     )
     if not whole:
         _drop_empty({out, err})
