@@ -7,4 +7,9 @@
 #SBATCH --time=00:05:00
 
 # The launcher of Open MPI finds the nodes and their slots in Slurm's variables.
-mpirun --bind-to none sh -c 'echo "rank $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE"' | sort
+# It asks srun for its version, and on a busy machine now and then does not hear the answer (PRRTE 3): then once more.
+for _ in 1 2 3; do
+    ranks=$(mpirun --bind-to none sh -c 'echo "rank $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE"' 2>mpirun.err | sort)
+    [ "$(grep -c '^rank' <<<"$ranks")" = 4 ] && break
+done
+echo "$ranks"
